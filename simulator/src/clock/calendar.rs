@@ -104,10 +104,10 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
-    /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It
-    /// counts what a clock would measure, and is the same on each machine.
+    /// What all this has cost: each event is put in and taken out; lists, words of the bitmap and levels of today's heap
+    /// are gone through. It counts what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
-        self.work
+        2 * self.scheduled + self.work + self.today.work()
     }
 
     /// An event is to come at `time`, or now where that is in the past.
@@ -117,40 +117,41 @@ impl<E: Copy> Calendar<E> {
     pub fn schedule(&mut self, time: Nanos, event: E) {
         let entry = Entry { time: time.max(self.now), number: self.scheduled, event };
         self.scheduled += 1;
-        self.insert(entry);
-        let has_outgrown = if self.day_shift == ENDLESS {
-            self.today.len() > 2 * FEW
+        if self.is_today(&entry) {
+            self.today.push(entry);
+            if self.today.len() > 2 * FEW && self.day_shift == ENDLESS {
+                self.rebuild();
+            }
         } else {
-            self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS
-        };
-        if has_outgrown {
-            self.rebuild();
+            self.insert_later(entry);
+            if self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS {
+                self.rebuild();
+            }
         }
     }
 
     /// Takes the next event.
+    #[inline]
     pub fn pop(&mut self) -> Option<(Nanos, E)> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
         }
-        self.work += u64::from(self.today.len().max(1).ilog2()) + 1;
         let Entry { time, event, .. } = self.today.pop()?;
         self.now = time;
         self.taken += 1;
-        if self.taken >= MIN_REVIEW.max(self.len() as u64) {
+        if self.taken >= MIN_REVIEW && self.taken >= self.len() as u64 {
             self.review();
         }
         Some((time, event))
     }
 
-    fn insert(&mut self, entry: Entry<E>) {
+    fn is_today(&self, entry: &Entry<E>) -> bool {
+        entry.time >> self.day_shift <= self.day
+    }
+
+    fn insert_later(&mut self, entry: Entry<E>) {
         self.work += 1;
-        let day = entry.time >> self.day_shift;
-        if day <= self.day {
-            self.today.push(entry);
-            return;
-        }
-        let of_year = day as usize & (self.heads.len() - 1);
+        let of_year = (entry.time >> self.day_shift) as usize & (self.heads.len() - 1);
         let later = Later { entry, next: self.heads[of_year] };
         let at = if self.free == NONE {
             let at = u32::try_from(self.later.len()).expect("fewer events than u32 counts");
@@ -167,6 +168,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Goes on to the next day that has an event of its year. False where nothing is to come.
+    #[cold]
     fn turn_the_page(&mut self) -> bool {
         while self.in_later > 0 {
             let year = self.heads.len();
@@ -222,7 +224,7 @@ impl<E: Copy> Calendar<E> {
         while at != NONE {
             self.work += 1;
             let Later { entry, next } = self.later[at as usize];
-            if entry.time >> self.day_shift <= self.day {
+            if self.is_today(&entry) {
                 self.today.push(entry);
                 self.later[at as usize].next = std::mem::replace(&mut self.free, at);
                 self.in_later -= 1;
@@ -252,6 +254,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Makes days and years anew where their lengths do not suit the events any more.
+    #[cold]
     fn review(&mut self) {
         let shift =
             if self.len() < FEW { ENDLESS } else { day_shift((self.now - self.reviewed) / self.taken) };
@@ -266,6 +269,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Makes days as long as two events are apart, and years so long that there is a day for each event to come.
+    #[cold]
     fn rebuild(&mut self) {
         let mut entries: Vec<Entry<E>> = self.lists().map(|at| self.later[at as usize].entry).collect();
         entries.extend(self.today.drain());
@@ -288,7 +292,13 @@ impl<E: Copy> Calendar<E> {
         self.later.clear();
         self.later.shrink_to(entries.len());
         (self.free, self.in_later) = (NONE, 0);
-        entries.into_iter().for_each(|entry| self.insert(entry));
+        for entry in entries {
+            if self.is_today(&entry) {
+                self.today.push(entry);
+            } else {
+                self.insert_later(entry);
+            }
+        }
     }
 }
 

@@ -200,8 +200,11 @@ impl<'s, O: Observer> World<'s, O> {
     /// Goes on until `end`, or for this many events. False where the next one is not to come: the world ends.
     fn goes_on(&mut self, end: Nanos, events: u64) -> bool {
         for _ in 0..events {
-            match self.calendar.pop() {
-                Some((now, event)) if now <= end => self.happens(event, now),
+            match self.calendar.next_time() {
+                Some(now) if now <= end => {
+                    let event = self.calendar.take();
+                    self.happens(event, now);
+                }
                 _ => return false,
             }
         }

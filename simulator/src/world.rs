@@ -485,6 +485,12 @@ impl<'s, S: Scheduler> Site<'s, S> {
         }
     }
 
+    /// Whether a request was taken from it that it goes on with. From now on that counts as taken no more.
+    fn reclaims(&mut self, request: u32) -> bool {
+        let at = self.overtaken.iter().position(|of| *of == request);
+        at.map(|at| self.overtaken.swap_remove(at)).is_some()
+    }
+
     /// When the thread that receives requests has read one that comes now.
     fn reads(&mut self, now: Nanos) -> Nanos {
         let from = self.condition.pause.map_or(now, |pause| pause.max(now));

@@ -200,8 +200,11 @@ impl<'s, O: Observer> World<'s, O> {
     /// Goes on until `end`, or for this many events. False where the next one is not to come: the world ends.
     fn goes_on(&mut self, end: Nanos, events: u64) -> bool {
         for _ in 0..events {
-            match self.calendar.pop() {
-                Some((now, event)) if now <= end => self.happens(event, now),
+            match self.calendar.next_time() {
+                Some(now) if now <= end => {
+                    let event = self.calendar.take();
+                    self.happens(event, now);
+                }
                 _ => return false,
             }
         }
@@ -480,6 +483,12 @@ impl<'s, S: Scheduler> Site<'s, S> {
             restarted: None,
             busy_before: 0,
         }
+    }
+
+    /// Whether a request was taken from it that it goes on with. From now on that counts as taken no more.
+    fn reclaims(&mut self, request: u32) -> bool {
+        let at = self.overtaken.iter().position(|of| *of == request);
+        at.map(|at| self.overtaken.swap_remove(at)).is_some()
     }
 
     /// When the thread that receives requests has read one that comes now.

@@ -115,38 +115,52 @@ impl<E: Copy> Calendar<E> {
     /// # Panics
     /// If there are more than four thousand million events.
     pub fn schedule(&mut self, time: Nanos, event: E) {
-        let entry = Entry { time: time.max(self.now), number: self.scheduled, event };
+        let (time, number) = (time.max(self.now), self.scheduled);
         self.scheduled += 1;
-        if self.is_today(&entry) {
-            self.today.push(entry);
+        if self.is_today(time) {
+            self.today.push(Entry { time, number, event });
             if self.today.len() > 2 * FEW && self.day_shift == ENDLESS {
                 self.rebuild();
             }
         } else {
-            self.insert_later(entry);
+            self.insert_later(Entry { time, number, event });
             if self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS {
                 self.rebuild();
             }
         }
     }
 
-    /// Takes the next event.
-    #[inline]
+    /// Takes the next event, if any is to come.
     pub fn pop(&mut self) -> Option<(Nanos, E)> {
+        self.next_time().map(|time| (time, self.take()))
+    }
+
+    /// When the next event comes, if any is to come.
+    #[inline]
+    pub fn next_time(&mut self) -> Option<Nanos> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
         }
-        let Entry { time, event, .. } = self.today.pop()?;
+        self.today.next_time()
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Panics
+    /// If none is to come, or nobody has asked [when](Self::next_time).
+    #[inline]
+    pub fn take(&mut self) -> E {
+        let Entry { time, event, .. } = self.today.take();
         self.now = time;
         self.taken += 1;
         if self.taken >= MIN_REVIEW && self.taken >= self.len() as u64 {
             self.review();
         }
-        Some((time, event))
+        event
     }
 
-    fn is_today(&self, entry: &Entry<E>) -> bool {
-        entry.time >> self.day_shift <= self.day
+    fn is_today(&self, time: Nanos) -> bool {
+        time >> self.day_shift <= self.day
     }
 
     fn insert_later(&mut self, entry: Entry<E>) {
@@ -224,7 +238,7 @@ impl<E: Copy> Calendar<E> {
         while at != NONE {
             self.work += 1;
             let Later { entry, next } = self.later[at as usize];
-            if self.is_today(&entry) {
+            if self.is_today(entry.time) {
                 self.today.push(entry);
                 self.later[at as usize].next = std::mem::replace(&mut self.free, at);
                 self.in_later -= 1;
@@ -293,7 +307,7 @@ impl<E: Copy> Calendar<E> {
         self.later.shrink_to(entries.len());
         (self.free, self.in_later) = (NONE, 0);
         for entry in entries {
-            if self.is_today(&entry) {
+            if self.is_today(entry.time) {
                 self.today.push(entry);
             } else {
                 self.insert_later(entry);

@@ -66,10 +66,17 @@ impl<E: Copy> Soon<E> {
         }
     }
 
+    pub(super) fn next_time(&self) -> Option<Nanos> {
+        self.array.last().map(|entry| entry.time)
+    }
+
+    /// Takes the next one, which has to be there.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Entry<E>> {
-        let entry = self.array.pop();
-        if self.array.is_empty() && !self.heap.is_empty() {
+    pub(super) fn take(&mut self) -> Entry<E> {
+        let last = self.array.len() - 1;
+        let entry = self.array[last];
+        self.array.truncate(last);
+        if last == 0 && !self.heap.is_empty() {
             self.refill();
         }
         entry

@@ -38,6 +38,7 @@ impl Device {
 
     /// When its arrival process is due after `now`, when it was; `None` where it thinks only when it has its answer, or
     /// where its trace is at its end.
+    #[inline(always)]
     pub fn following(&mut self, group: &DeviceGroup, now: Nanos) -> Option<Nanos> {
         match &group.arrival {
             Arrival::Periodic { every, .. } => {
@@ -65,14 +66,21 @@ impl Device {
     }
 
     /// When a process without memory is due after `now`. It may be drawn anew where its rate changes.
-    pub fn memoryless(&mut self, mean: Nanos, surge: Option<Surge>, mut now: Nanos) -> Nanos {
-        let Some(Surge { at: begins, lasts, .. }) = surge else {
-            return now.saturating_add(self.random.exponential_time(mean));
-        };
+    #[inline(always)]
+    pub fn memoryless(&mut self, mean: Nanos, surge: Option<Surge>, now: Nanos) -> Nanos {
+        match surge {
+            Some(surge) => self.memoryless_in(mean, surge, now),
+            None => now.saturating_add(self.random.exponential_time(mean)),
+        }
+    }
+
+    /// Drawn anew where its rate changes.
+    #[cold]
+    fn memoryless_in(&mut self, mean: Nanos, surge: Surge, mut now: Nanos) -> Nanos {
         loop {
-            let mean = (mean as f64 / factor(surge, now)) as Nanos;
+            let mean = (mean as f64 / factor(Some(surge), now)) as Nanos;
             let at = now.saturating_add(self.random.exponential_time(mean));
-            let changes = [begins, begins.saturating_add(lasts)];
+            let changes = [surge.at, surge.at.saturating_add(surge.lasts)];
             match changes.into_iter().find(|change| *change > now) {
                 Some(change) if at > change => now = change,
                 _ => return at,

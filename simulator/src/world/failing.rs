@@ -7,7 +7,7 @@ use super::failures::Trouble;
 use super::group::Group;
 use super::observer::Observer;
 use super::trace::Happening;
-use super::{Parked, World};
+use super::{Parked, Site, World};
 use crate::clock::{MILLISECOND, Nanos, SECOND, from_policy, policy_time};
 use crate::model::{Progress, Request};
 use crate::random::Stream;
@@ -244,22 +244,24 @@ impl<O: Observer> World<'_, O> {
             }
         }
     }
+}
 
-    /// Whether a sealed request is too old, or not made yet, as its gateway's clock and that of its device say; or too
-    /// old for a gateway that has started again without a journal.
-    #[cold]
-    pub(super) fn is_out_of_time(&self, request: u32, now: Nanos) -> bool {
-        let Request { group, gateway, created, .. } = self.requests[request as usize];
-        let group = &self.groups[group as usize];
-        let site = &self.gateways[gateway as usize];
-        let of = site.kind;
-        let sealed_at = created as i64 + group.condition.skew;
-        let read_at = now as i64 + site.condition.skew;
-        let is_forgotten = |started: Nanos| sealed_at < started as i64 + site.condition.skew + MAX_AHEAD;
-        read_at - sealed_at > of.config.retention as i64
-            || sealed_at - read_at > MAX_AHEAD
-            || (!of.config.durable && site.restarted.is_some_and(is_forgotten))
-    }
+/// Whether a sealed request is too old, or not made yet, as its gateway's clock and that of its device say; or too old
+/// for a gateway that has started again without a journal.
+#[cold]
+pub(super) fn is_out_of_time<S>(
+    request: &Request,
+    group: &Group<'_>,
+    site: &Site<'_, S>,
+    now: Nanos,
+) -> bool {
+    let of = site.kind;
+    let sealed_at = request.created as i64 + group.condition.skew;
+    let read_at = now as i64 + site.condition.skew;
+    let is_forgotten = |started: Nanos| sealed_at < started as i64 + site.condition.skew + MAX_AHEAD;
+    read_at - sealed_at > of.config.retention as i64
+        || sealed_at - read_at > MAX_AHEAD
+        || (!of.config.durable && site.restarted.is_some_and(is_forgotten))
 }
 
 /// From when a gateway of a work queue is not heard of any more until that is noticed.

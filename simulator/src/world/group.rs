@@ -2,6 +2,11 @@
 
 use super::failures::GroupCondition;
 use super::shard::Shard;
+use crate::clock::Nanos;
+use crate::model::Request;
+use crate::model::order::{Job, ModuleNeed, Order};
+use crate::random::Distribution;
+use crate::scenario::program::Modules;
 use crate::scenario::{DeviceGroup, GatewayGroup, Program, Scenario};
 
 /// Devices of one kind; see the [module](self). What it tells of one of them, it tells by its number in the scenario.
@@ -53,6 +58,35 @@ pub(super) fn groups<'s>(scenario: &'s Scenario, shard: &Shard, first_gateways: 
 }
 
 impl Group<'_> {
+    /// What is asked of a gateway for a request of theirs.
+    #[inline(always)]
+    pub(super) fn order(&self, number: u32, request: &mut Request, now: Nanos) -> Order {
+        let Self { devices, program, .. } = self;
+        let Request { key, demand, sleep, .. } = *request;
+        Order {
+            key,
+            bytes: program.request as usize,
+            program: devices.program as u32,
+            deadline: devices.deadline.map(|deadline| now + deadline),
+            need: program.modules.as_ref().map(|modules| self.need(modules, request)),
+            job: Job { request: number, demand, sleep, yields: program.yields },
+        }
+    }
+
+    /// Which of their program's modules a request needs, and what that takes.
+    #[cold]
+    fn need(&self, modules: &Modules, request: &mut Request) -> ModuleNeed {
+        let Request { key: (_, device), random, .. } = request;
+        let mut draw = |time: &Option<Distribution>| time.as_ref().map_or(0, |time| time.draw(random));
+        ModuleNeed {
+            module: self.first_module + (*device - self.first) % modules.count as u32,
+            size: modules.size as usize,
+            compile: draw(&modules.compile),
+            load: draw(&modules.load),
+            native: modules.native.as_ref().map(|start| start.draw(random)),
+        }
+    }
+
     /// The gateway that a device asks, where each has its own.
     pub(super) fn home(&self, device: u32) -> u32 {
         self.first_home.wrapping_add((device - self.first) % self.gateways.count as u32)
@@ -61,11 +95,6 @@ impl Group<'_> {
     /// The account for which a device is counted.
     pub(super) fn account(&self, device: u32) -> u32 {
         self.first_account + (device - self.first) / self.per_account
-    }
-
-    /// Which module a device asks for, of this many that its program has.
-    pub(super) fn module(&self, device: u32, count: usize) -> u32 {
-        self.first_module + (device - self.first) % count as u32
     }
 }
 

@@ -2,15 +2,15 @@
 
 use super::captured::Captured;
 use super::event::Event;
+use super::failing::is_out_of_time;
 use super::observer::Observer;
 use super::trace::Happening;
 use super::{Parked, World};
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::gateway::Answer;
 use crate::model::link::Direction;
-use crate::model::order::{Job, Order};
-use crate::model::{ModuleNeed, Outcome, Progress, Request};
-use crate::random::Distribution;
+use crate::model::order::Order;
+use crate::model::{Outcome, Progress, Request};
 use crate::scenario::{Arrival, Spread};
 
 impl<O: Observer> World<'_, O> {
@@ -155,14 +155,30 @@ impl<O: Observer> World<'_, O> {
         }
     }
 
-    /// The gateway has read a request: it is new, or it comes again.
+    /// The gateway has read a request: it comes again, or is new to it and admitted, where there is room.
     #[inline(always)]
     pub(super) fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
-        let is_new = self.requests[request as usize].progress == Progress::Unknown;
-        if is_new && !self.reclaims(request, gateway) {
-            self.takes(request, gateway, now);
+        let Self { requests, groups, gateways, .. } = self;
+        let (of, site) = (&mut requests[request as usize], &mut gateways[gateway as usize]);
+        if of.progress != Progress::Unknown || site.reclaims(request) {
+            return self.repeats(request, gateway, is_handed_out, now);
+        }
+        let group = &groups[of.group as usize];
+        of.gateway = gateway;
+        if group.devices.sealed && is_out_of_time(of, group, site, now) {
+            return self.refuses(request, gateway, Outcome::Expired, 0, now);
+        }
+        let order = group.order(request, of, now);
+        if let Err(busy) = site.gateway.admit(&order, now) {
+            let retry_after = (from_policy(busy.retry_after) / MILLISECOND) as u32;
+            return self.refuses(request, gateway, busy.reason.into(), retry_after, now);
+        }
+        // What referred to it as a packet does so as what the gateway has.
+        of.progress = Progress::InFlight;
+        if site.kind.outcomes.is_some() {
+            self.claims(request, gateway, now);
         } else {
-            self.repeats(request, gateway, is_handed_out, now);
+            self.starts(gateway, &order, now);
         }
     }
 
@@ -184,32 +200,6 @@ impl<O: Observer> World<'_, O> {
         }
     }
 
-    /// Whether a request was taken from this gateway that it goes on with. From now on it counts as taken no more.
-    pub(super) fn reclaims(&mut self, request: u32, gateway: u32) -> bool {
-        let overtaken = &mut self.gateways[gateway as usize].overtaken;
-        let at = overtaken.iter().position(|of| *of == request);
-        at.map(|at| overtaken.swap_remove(at)).is_some()
-    }
-
-    /// A gateway has a request that is new to it. What referred to it as a packet does so as what the gateway has.
-    #[inline(always)]
-    fn takes(&mut self, request: u32, gateway: u32, now: Nanos) {
-        let of = &mut self.requests[request as usize];
-        of.gateway = gateway;
-        if self.groups[of.group as usize].devices.sealed && self.is_out_of_time(request, now) {
-            return self.refuses(request, gateway, Outcome::Expired, 0, now);
-        }
-        let order = self.order(request, now);
-        if let Err(busy) = self.gateways[gateway as usize].gateway.admit(&order, now) {
-            let retry_after = (from_policy(busy.retry_after) / MILLISECOND) as u32;
-            return self.refuses(request, gateway, busy.reason.into(), retry_after, now);
-        }
-        self.requests[request as usize].progress = Progress::InFlight;
-        if !self.claims(request, gateway, now) {
-            self.starts(gateway, &order, now);
-        }
-    }
-
     /// A gateway answers at once, and runs nothing.
     #[cold]
     fn refuses(&mut self, request: u32, gateway: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
@@ -219,35 +209,9 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// What is asked of a gateway for a request.
-    #[inline(always)]
     pub(super) fn order(&mut self, request: u32, now: Nanos) -> Order {
-        let Request { key, group, demand, sleep, .. } = self.requests[request as usize];
-        let of = &self.groups[group as usize];
-        let (program, deadline) = (of.program, of.devices.deadline);
-        Order {
-            key,
-            bytes: program.request as usize,
-            program: of.devices.program as u32,
-            deadline: deadline.map(|deadline| now + deadline),
-            job: Job { request, demand, sleep, yields: program.yields },
-            need: if program.modules.is_some() { self.need(request) } else { None },
-        }
-    }
-
-    /// What a request needs besides a worker: which of its program's modules, and what that takes.
-    #[cold]
-    fn need(&mut self, request: u32) -> Option<ModuleNeed> {
-        let Request { key, group, random, .. } = &mut self.requests[request as usize];
-        let group = &self.groups[*group as usize];
-        let of = group.program.modules.as_ref()?;
-        let mut draw = |time: &Option<Distribution>| time.as_ref().map_or(0, |time| time.draw(random));
-        Some(ModuleNeed {
-            module: group.module(key.1, of.count),
-            size: of.size as usize,
-            compile: draw(&of.compile),
-            load: draw(&of.load),
-            native: of.native.as_ref().map(|start| start.draw(random)),
-        })
+        let of = &mut self.requests[request as usize];
+        self.groups[of.group as usize].order(request, of, now)
     }
 
     /// A gateway begins with a request that it has admitted: it leaves for another site, or runs.
@@ -273,27 +237,26 @@ impl<O: Observer> World<'_, O> {
     /// A gateway publishes its answer to a request, of which it has nothing more.
     #[inline(always)]
     pub(super) fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
-        let of = &self.requests[request as usize];
-        self.observer.gives(now, outcome, of);
-        let (gateway, group, device) = (of.gateway, of.group, of.key.1);
-        let site = &mut self.gateways[gateway as usize];
+        let Self { requests, groups, gateways, links, observer, .. } = self;
+        let of = &mut requests[request as usize];
+        let (group, site) = (&groups[of.group as usize], &mut gateways[of.gateway as usize]);
+        observer.gives(now, outcome, of);
         if !site.condition.is_reachable() {
             // The session keeps it.
             site.parked.push((Parked::Answer { request, outcome, retry_after }, now));
             return;
         }
-        self.tell(Happening::Answered(outcome), request, now);
-        let group = &self.groups[group as usize];
         let mut at = now;
         if let Some(wakes) = group.devices.wakes {
             // It is on the air each time that it wakes, each device at its own moment.
-            let phase = u64::from(device).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
+            let phase = u64::from(of.key.1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
             at = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
         }
         if let Some(link) = group.devices.link {
-            let (bytes, random) = (group.program.answer, &mut self.requests[request as usize].random);
-            at = self.links[link].arrival(gateway, Direction::Down, bytes, at, random);
+            let bytes = group.program.answer;
+            at = links[link].arrival(of.gateway, Direction::Down, bytes, at, &mut of.random);
         }
+        self.tell(Happening::Answered(outcome), request, now);
         if at > now {
             self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
         } else {

@@ -8,17 +8,14 @@ use crate::clock::Nanos;
 use crate::model::{Outcome, Progress};
 
 impl<O: Observer> World<'_, O> {
-    /// A gateway of a work queue claims a request that it has admitted, which takes a call of the bucket. False where
-    /// there is none.
-    #[inline(always)]
-    pub(super) fn claims(&mut self, request: u32, gateway: u32, now: Nanos) -> bool {
+    /// A gateway of a work queue claims a request that it has admitted, which takes a call of the bucket.
+    pub(super) fn claims(&mut self, request: u32, gateway: u32, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
-        let Some(outcomes) = &of.kind.outcomes else { return false };
+        let Some(outcomes) = &of.kind.outcomes else { return };
         of.at_store.push(request);
         let incarnation = of.condition.incarnation;
         let at = now + outcomes.draw(&mut self.requests[request as usize].random);
         self.calendar.schedule(at, Event::Claimed { request, gateway, incarnation });
-        true
     }
 
     /// A durable gateway writes down a request, which runs meanwhile.
@@ -35,24 +32,24 @@ impl<O: Observer> World<'_, O> {
     /// once.
     #[inline(always)]
     pub(super) fn concludes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) -> bool {
-        if self.requests[request as usize].gateway != gateway {
-            self.reclaims(request, gateway);
+        let Self { requests, gateways, .. } = self;
+        let (of, site) = (&mut requests[request as usize], &mut gateways[gateway as usize]);
+        if of.gateway != gateway {
+            site.reclaims(request);
             self.concludes_visit(gateway, request, outcome, now);
             return false;
         }
-        let of = &mut self.gateways[gateway as usize];
-        let random = &mut self.requests[request as usize].random;
-        let at = match (&of.kind.disk, &of.kind.outcomes) {
-            (Some(disk), _) => of.disk.write(disk.draw(random), now),
-            (None, Some(outcomes)) => now + outcomes.draw(random),
+        let at = match (&site.kind.disk, &site.kind.outcomes) {
+            (Some(disk), _) => site.disk.write(disk.draw(&mut of.random), now),
+            (None, Some(outcomes)) => now + outcomes.draw(&mut of.random),
             (None, None) => now,
         };
         if at == now || outcome.is_refusal() {
             self.finishes(gateway, request, outcome, now);
             return true;
         }
-        of.at_store.push(request);
-        let incarnation = of.condition.incarnation;
+        site.at_store.push(request);
+        let incarnation = site.condition.incarnation;
         self.calendar.schedule(at, Event::Recorded { request, gateway, incarnation, outcome });
         false
     }
@@ -80,7 +77,7 @@ impl<O: Observer> World<'_, O> {
             return true;
         }
         // Another gateway has taken it over.
-        self.reclaims(request, gateway);
+        of.reclaims(request);
         self.release(request, now);
         false
     }

@@ -500,7 +500,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// The number of a flow that has requests.
-    #[inline(always)]
+    #[inline]
     fn known(&self, key: &K) -> FlowNumber {
         self.names.of(key).expect("a flow has what was let in, and nothing else")
     }
@@ -566,7 +566,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
 
     /// Takes the next request for this worker, which [may have work](Self::may_have_work), out of the queue: of those
     /// that it may run and that `may_start`, and of accounts whose use is at this step at the most.
-    #[inline(always)]
+    #[inline]
     fn take(
         &mut self,
         worker: usize,
@@ -596,7 +596,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// Starts a request on a worker that has a free slot.
-    #[inline(always)]
+    #[inline]
     fn start(&mut self, worker: usize, id: RequestId, now: Time) -> Next<J> {
         let request = &mut self.requests[id];
         let job = request.job.take().expect("a request has its job until it starts");
@@ -631,7 +631,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// Takes a request whose deadline has come while it was queued.
-    #[inline(always)]
+    #[inline]
     fn expire_one(&mut self, now: Time) -> Option<J> {
         let is_due = self.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due { self.take_due(now) } else { None }

@@ -299,7 +299,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         match workers[worker].run_queue.choose(now, can_start, step_of) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew { up_to } => {
-                if let Some(request) = self.take(worker, up_to, |_, _| true) {
+                if let Some(request) = self.take(worker, up_to, |_, _, _| true) {
                     return self.start(worker, request, now);
                 }
                 // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
@@ -338,8 +338,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if !self.may_have_work(worker) {
             return Next::Idle(None);
         }
-        let short = |history: &RunHistory<P>, request: &Request<P, J>| {
-            history.of(&request.program).are_short() && request.job.as_ref().is_some_and(&is_at_hand)
+        let short = |history: &RunHistory<P>, requests: &Slab<Request<P, J>>, request: RequestId| {
+            let Request { program, job, .. } = &requests[request];
+            history.of(program).are_short() && job.as_ref().is_some_and(&is_at_hand)
         };
         match self.take(worker, u32::MAX, short) {
             Some(request) => self.start(worker, request, now),
@@ -500,7 +501,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// The number of a flow that has requests.
-    #[inline]
+    // Inlining is forced, here and elsewhere, where that is measured to help: the compiler goes by size, and not by how
+    // often a request passes.
+    #[inline(always)]
     fn known(&self, key: &K) -> FlowNumber {
         self.names.of(key).expect("a flow has what was let in, and nothing else")
     }
@@ -512,8 +515,6 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// A guest of the account has had a slice. While its use is remembered the account keeps its number.
-    // Inlining is forced, here and elsewhere, where that is measured to help: the compiler goes by size, and not by how
-    // often a request passes.
     #[inline(always)]
     fn charge(&mut self, account: AccountNumber, took: SliceTime) {
         if self.accounts.charge(&account, took.used()) {
@@ -575,14 +576,14 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         &mut self,
         worker: usize,
         up_to: u32,
-        may_start: impl Fn(&RunHistory<P>, &Request<P, J>) -> bool,
+        may_start: impl Fn(&RunHistory<P>, &Slab<Request<P, J>>, RequestId) -> bool,
     ) -> Option<RequestId> {
         let Self { requests, queue, slots, accounts, history, placement, .. } = self;
         let has_used_little =
             |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
         let eligible = |request: RequestId| {
-            let request = &requests[request];
-            placement.allows(worker, history.holds_up(&request.program)) && may_start(history, request)
+            let holds_up = history.some_hold_up() && history.holds_up(&requests[request].program);
+            placement.allows(worker, holds_up) && may_start(history, requests, request)
         };
         match self.alone {
             Alone::None => {

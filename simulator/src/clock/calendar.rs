@@ -138,7 +138,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// When the next event comes, if any is to come.
-    #[inline]
+    #[inline(always)]
     pub fn next_time(&mut self) -> Option<Nanos> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
@@ -150,7 +150,7 @@ impl<E: Copy> Calendar<E> {
     ///
     /// # Panics
     /// If none is to come, or nobody has asked [when](Self::next_time).
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self) -> E {
         let Entry { time, event, .. } = self.today.take();
         self.now = time;

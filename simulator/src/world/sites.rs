@@ -109,6 +109,7 @@ impl Network {
     }
 
     /// A request is gone: nobody asks for it any more.
+    #[inline(always)]
     pub(super) fn forget(&mut self, number: u64) {
         for router in &mut self.routers {
             router.visits.remove(&number);

@@ -1,4 +1,5 @@
-//! The entities of a world, each as a state machine: time comes in as a parameter, what follows goes out as values.
+//! The entities of a world, each as a state machine: time comes in as a parameter, what follows goes out as values or to
+//! what is handed in for it.
 
 pub mod broker;
 pub mod device;
@@ -15,7 +16,7 @@ pub mod scheduler;
 
 pub use broker::Broker;
 pub use device::Device;
-pub use gateway::{Effect, Gateway};
+pub use gateway::Gateway;
 pub use link::LinkState;
 pub use modules::ModuleCounters;
 pub use order::ModuleNeed;

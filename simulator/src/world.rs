@@ -1,44 +1,45 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
+mod agenda;
 pub mod by_hand;
 pub mod capture;
 mod captured;
 pub mod event;
 mod failing;
 pub mod failures;
+mod group;
+mod life;
+pub mod observation;
 pub mod observer;
+mod requests;
 pub mod rest;
 pub mod shard;
 mod sites;
 mod stores;
 pub mod trace;
 
-use slab::Slab;
-
+use crate::clock::Nanos;
 use crate::clock::calendar::Calendar;
-use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::disk::Disk;
-use crate::model::gateway::Settings;
-use crate::model::link::Direction;
-use crate::model::order::{Job, Order};
+use crate::model::gateway::{Answer, Settings};
 use crate::model::scheduler::Scheduler;
-use crate::model::{
-    Broker, Device, Effect, Gateway, LinkState, ModuleCounters, ModuleNeed, Outcome, Progress, Request,
-    RouterCounters,
-};
-use crate::random::Distribution;
-use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario, Target};
+use crate::model::{Broker, Device, Gateway, LinkState, ModuleCounters, Outcome, Request};
+use crate::scenario::{Arrival, FailureKind, GatewayGroup, Scenario, Spread};
 use crate::statistics::{Conditions, GatewaySample, Histogram, Recorder};
 
+use agenda::Agenda;
 use captured::Captured;
 use event::Event;
-use failures::{Condition, GroupCondition, Slowness};
+use failures::{Condition, Slowness};
+use group::{Group, groups};
 use observer::{Observer, Unobserved};
+use requests::Requests;
 use shard::Shard;
 use sites::Network;
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
+pub use observation::Observation;
 
 /// A scenario in virtual time.
 pub struct World<'s, O: Observer = Unobserved> {
@@ -48,38 +49,38 @@ pub struct World<'s, O: Observer = Unobserved> {
     shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
-    /// The number in the scenario of each group's first device.
-    first_numbers: Vec<u32>,
-    gateways: Vec<Site<O::Scheduler>>,
+    groups: Vec<Group<'s>>,
+    gateways: Vec<Site<'s, O::Scheduler>>,
     /// Where each group's first gateway is.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
     brokers: Vec<Option<Broker>>,
     links: Vec<LinkState>,
     network: Network,
-    /// The number of each program's first module.
-    first_modules: Vec<u32>,
     /// By interval.
     conditions: Vec<Conditions>,
-    /// What has become of the devices of each group.
-    groups: Vec<GroupCondition>,
-    requests: Slab<Request>,
+    requests: Requests,
     made: u64,
-    /// Events that came, ends of intervals aside.
+    /// Events that came.
     events: u64,
+    /// Those of them that each shard has: ends of intervals, and failures of what devices share.
+    shared_events: u64,
     recorder: Recorder,
     /// Late answers, and answers that came twice.
     surplus_answers: u64,
     /// Deliveries that joined a request in flight, or got an outcome again.
     joined: u64,
-    /// What a gateway has just done.
-    effects: Vec<Effect>,
+    /// What a gateway has just answered.
+    answers: Vec<Answer>,
+    /// Whether processes are ever stopped for a time.
+    has_pauses: bool,
     trace: Option<Trace<'s>>,
 }
 
 /// A gateway, and what has become of it.
-struct Site<S> {
+struct Site<'s, S> {
     group: u32,
+    kind: &'s GatewayGroup,
     gateway: Gateway<S>,
     condition: Condition,
     /// How slow it is, and its disk.
@@ -111,80 +112,6 @@ enum Parked {
     Answer { request: u32, outcome: Outcome, retry_after: u32 },
 }
 
-/// What a replica has shown.
-#[derive(Clone, Debug)]
-pub struct Observation {
-    /// By intervals.
-    pub recorder: Recorder,
-    /// Events that came.
-    pub events: u64,
-    /// Requests that were neither answered nor given up at the end.
-    pub unfinished: u64,
-    /// How long these had been open then, by group of devices.
-    pub open: Vec<Histogram>,
-    /// Late answers, and answers that came twice.
-    pub surplus_answers: u64,
-    /// Deliveries that joined a request in flight, or got an outcome again.
-    pub joined: u64,
-    /// By link: bytes carried, and packets sent again.
-    pub links: Vec<(u64, u64)>,
-    /// Slices, of all gateways.
-    pub slices: u64,
-    /// By site: what its router has done.
-    pub sites: Vec<RouterCounters>,
-    /// By interval: what is up beside gateways.
-    pub conditions: Vec<Conditions>,
-    /// By kind of gateways: what has become of modules, where they are simulated.
-    pub modules: Vec<Option<ModuleCounters>>,
-}
-
-impl Observation {
-    /// Nothing has happened yet in any shard.
-    pub fn empty(scenario: &Scenario) -> Self {
-        Self {
-            recorder: Recorder::new(scenario.duration, scenario.devices.len()),
-            events: 0,
-            unfinished: 0,
-            open: vec![Histogram::default(); scenario.devices.len()],
-            surplus_answers: 0,
-            joined: 0,
-            links: vec![(0, 0); scenario.links.len()],
-            slices: 0,
-            sites: vec![RouterCounters::default(); scenario.sites.len()],
-            conditions: Vec::new(),
-            modules: vec![None; scenario.gateways.len()],
-        }
-    }
-
-    /// Adds what a shard has shown.
-    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: &Self) {
-        let count = scenario.gateways.iter().map(|group| group.count).sum();
-        self.recorder.merge(&of.recorder, shard.all_gateways(scenario), count);
-        self.events += of.events;
-        self.unfinished += of.unfinished;
-        self.open.iter_mut().zip(&of.open).for_each(|(open, more)| open.merge(more));
-        self.surplus_answers += of.surplus_answers;
-        self.joined += of.joined;
-        self.slices += of.slices;
-        for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(&of.links) {
-            *bytes += more_bytes;
-            *lost += more_lost;
-        }
-        if !of.sites.is_empty() {
-            // Sites are all in one shard.
-            self.sites.clone_from(&of.sites);
-        }
-        if self.conditions.is_empty() {
-            self.conditions.clone_from(&of.conditions);
-        } else {
-            self.conditions.iter_mut().zip(&of.conditions).for_each(|(all, more)| all.merge(more));
-        }
-        for (all, more) in self.modules.iter_mut().zip(&of.modules) {
-            *all = all.iter().chain(more).copied().reduce(ModuleCounters::plus);
-        }
-    }
-}
-
 impl<'s> World<'s> {
     /// The scenario at time zero, with a seed.
     pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
@@ -205,7 +132,7 @@ impl<'s, O: Observer> World<'s, O> {
             observer,
             calendar: Calendar::new(),
             devices: Vec::new(),
-            first_numbers: Vec::new(),
+            groups: Vec::new(),
             gateways: Vec::new(),
             first_gateways: Vec::new(),
             brokers: (scenario.gateways.iter())
@@ -213,16 +140,16 @@ impl<'s, O: Observer> World<'s, O> {
                 .collect(),
             links: Vec::new(),
             network: Network::default(),
-            first_modules: first_modules(scenario),
             conditions: Vec::new(),
-            groups: vec![GroupCondition::default(); scenario.devices.len()],
-            requests: Slab::new(),
+            requests: Requests::default(),
             made: 0,
             events: 0,
+            shared_events: 0,
             recorder: Recorder::new(scenario.duration, scenario.devices.len()),
             surplus_answers: 0,
             joined: 0,
-            effects: Vec::new(),
+            answers: Vec::new(),
+            has_pauses: scenario.failures.iter().any(|failure| failure.kind == FailureKind::Pause),
             trace: None,
             shard,
         };
@@ -237,12 +164,8 @@ impl<'s, O: Observer> World<'s, O> {
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
         world.devices.reserve(world.shard.devices());
-        let mut first = 0;
-        for (group, of) in scenario.devices.iter().enumerate() {
-            world.first_numbers.push(first);
-            world.add_devices(seed, group as u32, first, of);
-            first += of.count as u32;
-        }
+        world.groups = groups(scenario, &world.shard, &world.first_gateways);
+        (0..scenario.devices.len()).for_each(|group| world.add_devices(seed, group as u32));
         world.network = Network::new(scenario, seed, &world.first_gateways, count);
         world.open_sites();
         for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
@@ -271,33 +194,32 @@ impl<'s, O: Observer> World<'s, O> {
     /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
     /// answered `false`.
     pub fn run(&mut self, end: Nanos, pace: u64, mut on: impl FnMut(Nanos) -> bool) {
-        let mut left = pace;
-        while let Some((now, event)) = self.calendar.pop() {
-            if now > end {
-                // It is not to come: the world ends.
-                return;
-            }
-            self.happens(event, now);
-            left -= 1;
-            if left == 0 {
-                left = pace;
-                if !on(now) {
-                    return;
+        while self.goes_on(end, pace) && on(self.now()) {}
+    }
+
+    /// Goes on until `end`, or for this many events. False where the next one is not to come: the world ends.
+    fn goes_on(&mut self, end: Nanos, events: u64) -> bool {
+        for _ in 0..events {
+            match self.calendar.next_time() {
+                Some(now) if now <= end => {
+                    let event = self.calendar.take();
+                    self.happens(event, now);
                 }
+                _ => return false,
             }
         }
+        true
     }
 
     /// What it has shown.
     pub fn observe(self) -> Observation {
         let mut open = vec![Histogram::default(); self.scenario.devices.len()];
         for (_, request) in self.requests.iter().filter(|(_, request)| !request.is_done) {
-            let group = self.devices[request.device as usize].group;
-            open[group as usize].record(self.scenario.duration.saturating_sub(request.created));
+            open[request.group as usize].record(self.scenario.duration.saturating_sub(request.created));
         }
         let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
         Observation {
-            events: self.events,
+            events: self.events - self.shared_events,
             unfinished: open.iter().map(Histogram::count).sum(),
             open,
             surplus_answers: self.surplus_answers,
@@ -320,7 +242,8 @@ impl<'s, O: Observer> World<'s, O> {
         (0..self.scenario.gateways.len()).map(of).collect()
     }
 
-    fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
+    fn add_devices(&mut self, seed: u64, group: u32) {
+        let Group { devices: of, first, .. } = self.groups[group as usize];
         // The devices of a group send the lines of one trace between them.
         let is_trace = matches!(of.arrival, Arrival::Trace(_));
         for number in self.shard.numbers(self.scenario, group as usize) {
@@ -334,21 +257,12 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// Whether each shard has such an event of its own: ends of intervals, and failures of what devices share.
-    fn is_of_each_shard(&self, event: Event) -> bool {
-        match event {
-            Event::IntervalEnds => true,
-            Event::Fails(trouble) | Event::Recovers(trouble) => {
-                matches!(trouble.target(self.scenario), Target::Devices(_))
-            }
-            _ => false,
-        }
-    }
-
+    #[inline(always)]
     fn happens(&mut self, event: Event, now: Nanos) {
-        self.events += u64::from(!self.is_of_each_shard(event));
-        if let Some(until) =
-            event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
+        self.events += 1;
+        if self.has_pauses
+            && let Some(gateway) = event.gateway()
+            && let Some(until) = self.gateways[gateway as usize].condition.pause
         {
             // A process that is stopped sees nothing before it goes on.
             return self.calendar.schedule(until, event);
@@ -367,16 +281,17 @@ impl<'s, O: Observer> World<'s, O> {
                 self.hand_out(self.gateways[gateway as usize].group as usize, now);
             }
             Event::SliceEnds { gateway, worker, incarnation } => {
-                self.drive(gateway, Some(incarnation), now, |of, effects| {
-                    of.slice_ends(worker.into(), now, effects)
-                });
+                if self.gateways[gateway as usize].condition.runs(incarnation) {
+                    self.slice_ends(gateway, worker.into(), now);
+                }
             }
             Event::Wakes { gateway, worker, guest, incarnation } => {
-                self.drive(gateway, Some(incarnation), now, |of, effects| {
-                    of.wakes(worker.into(), guest, now, effects);
-                });
+                if self.gateways[gateway as usize].condition.runs(incarnation) {
+                    let (worker, guest) = (worker.into(), guest as usize);
+                    self.drive(gateway, now, |of, effects| of.wakes(worker, guest, now, effects));
+                }
             }
-            Event::Looks { gateway } => self.drive(gateway, None, now, |of, effects| of.looks(now, effects)),
+            Event::Looks { gateway } => self.drive(gateway, now, |of, effects| of.looks(now, effects)),
             Event::Answered { request, outcome, retry_after } => {
                 self.answered(request, outcome, retry_after, now)
             }
@@ -416,292 +331,69 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// A device's arrival process is due.
-    fn due(&mut self, device: u32, now: Nanos) {
-        let of = &mut self.devices[device as usize];
-        let group = &self.scenario.devices[of.group as usize];
-        let mut sends = device;
-        match group.arrival {
-            Arrival::Burst { size, within, .. } => {
-                for _ in 0..size {
-                    let at = now + of.random.below(within + 1);
-                    self.calendar.schedule(at, Event::Sends { device });
-                }
-            }
-            Arrival::Trace(_) => sends += (of.trace_line() % group.count as u64) as u32,
-            _ => {}
-        }
-        let thinks = matches!(group.arrival, Arrival::Think { .. });
-        if !thinks && let Some(at) = of.following(group, now) {
-            self.calendar.schedule(at, Event::Due { device });
-        }
-        if !matches!(group.arrival, Arrival::Burst { .. }) {
-            self.makes(sends, now);
-        }
+    /// A gateway, and what it finds around it.
+    #[inline(always)]
+    fn agenda(&mut self, gateway: u32) -> (&mut Gateway<O::Scheduler>, Agenda<'_>) {
+        let Self { gateways, calendar, answers, .. } = self;
+        let Site { gateway: of, condition, .. } = &mut gateways[gateway as usize];
+        (of, Agenda { calendar, answers, gateway, incarnation: condition.incarnation })
     }
 
-    /// A device makes a request and sends it.
-    fn makes(&mut self, device: u32, now: Nanos) {
-        let Device { random, group, number, .. } = &mut self.devices[device as usize];
-        let (group, number, of) = (*group, *number, &self.scenario.devices[*group as usize]);
-        let program = &self.scenario.programs[of.program];
-        let demand = program.time.draw(random);
-        let sleep = program.sleep.as_ref().map_or(0, |sleep| sleep.draw(random));
-        let random = random.branch();
-        let gateways = &self.scenario.gateways[of.gateway];
-        let home = (number - self.first_numbers[group as usize]) % gateways.count as u32;
-        let gateway = self.first_gateways[of.gateway] + home - self.shard.gateways(of.gateway).start as u32;
-        let request = self.requests.insert(Request {
-            number: self.made,
-            device,
-            gateway,
-            created: now,
-            random,
-            demand: demand.saturating_add(gateways.overhead),
-            sleep,
-            attempt: 0,
-            references: 0,
-            safe: 0,
-            progress: Progress::Unknown,
-            is_done: false,
-        });
-        self.made += 1;
-        self.recorder.group(group, now).made += 1;
-        self.transmit(request as u32, now);
-    }
-
-    /// A device sends a request, again or for the first time.
-    fn transmit(&mut self, request: u32, now: Nanos) {
-        let of_request = &mut self.requests[request as usize];
-        let (gateway, attempt) = (of_request.gateway, of_request.attempt);
-        let of = &self.scenario.devices[self.devices[of_request.device as usize].group as usize];
-        let bytes = self.scenario.programs[of.program].request;
-        let at = match of.link {
-            Some(link) => {
-                self.links[link].arrival(gateway, Direction::Up, bytes, now, &mut of_request.random)
-            }
-            None => now,
-        };
-        of_request.references += 1;
-        if let Some(timeout) = of.timeout {
-            of_request.references += 1;
-            self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
-        }
-        self.tell(Happening::Sent, request, now);
-        self.captures(Captured::Sent, request, now);
-        if at > now {
-            self.calendar.schedule(at, Event::Arrives { request, gateway });
-        } else {
-            self.events += 1;
-            self.arrives(request, now);
-        }
-    }
-
-    /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
-    fn arrives(&mut self, request: u32, now: Nanos) {
-        let Request { device, progress, gateway, .. } = self.requests[request as usize];
-        let of = self.devices[device as usize].group as usize;
-        if self.groups[of].is_cut() {
-            return self.parks(of, Parked::Request(request), now);
-        }
-        let group = self.scenario.devices[of].gateway;
-        let Some(broker) = self.brokers[group].as_mut().filter(|_| progress == Progress::Unknown) else {
-            return self.reaches(request, gateway, false, now);
-        };
-        let (first, gateways) = (self.first_gateways[group], &self.gateways);
-        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.takes());
-        if let Some(gateway) = chosen {
-            self.reaches(request, first + gateway as u32, true, now);
-            self.hand_out(group, now);
-        }
-    }
-
-    /// What waits at a broker goes to gateways that have room now.
-    fn hand_out(&mut self, group: usize, now: Nanos) {
-        while let Some(broker) = &mut self.brokers[group] {
-            let (first, gateways) = (self.first_gateways[group], &self.gateways);
-            let next = broker.hand_out(|at| gateways[first as usize + at].condition.takes());
-            let Some((request, gateway)) = next else { return };
-            self.reaches(request, first + gateway as u32, true, now);
-        }
-    }
-
-    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it
-    /// out.
-    fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
-        let Request { device, .. } = self.requests[request as usize];
-        let site = &mut self.gateways[gateway as usize];
-        if !site.condition.is_reachable() {
-            let group = self.devices[device as usize].group;
-            if self.scenario.devices[group as usize].qos == 0 {
-                self.tell(Happening::Dropped, request, now);
-                return self.release(request, now);
-            }
-            site.parked.push((Parked::Request(request), now));
-            return;
-        }
-        let ingress = self.scenario.gateways[site.group as usize].ingress;
-        self.tell(Happening::Arrived, request, now);
-        self.captures(Captured::Arrived, request, now);
-        let site = &mut self.gateways[gateway as usize];
-        let pause = site.condition.pause.unwrap_or(now);
-        if ingress == 0 && pause <= now {
-            return self.received(request, gateway, is_handed_out, now);
-        }
-        site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
-        let incarnation = site.condition.incarnation;
-        let received = Event::Received { request, gateway, incarnation, is_handed_out };
-        self.calendar.schedule(site.ingress_free, received);
-    }
-
-    /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
-    fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
-        let progress = self.requests[request as usize].progress;
-        if is_handed_out && progress != Progress::Unknown {
-            // The broker has handed out a repetition, which needs nothing more of this gateway.
-            self.has_answered(gateway);
-        }
-        match progress {
-            Progress::InFlight => {
-                self.joined += 1;
-                self.release(request, now);
-            }
-            Progress::Ended(outcome) => {
-                self.joined += 1;
-                self.answer(request, outcome, 0, now);
-                self.release(request, now);
-            }
-            Progress::Unknown if self.reclaims(request, gateway) => {
-                let of = &mut self.requests[request as usize];
-                (of.progress, of.gateway) = (Progress::InFlight, gateway);
-                self.joined += 1;
-                self.release(request, now);
-            }
-            Progress::Unknown => {
-                self.requests[request as usize].gateway = gateway;
-                if self.is_out_of_time(request, now) {
-                    self.answer(request, Outcome::Expired, 0, now);
-                    self.release(request, now);
-                    return self.has_answered(gateway);
-                }
-                self.requests[request as usize].progress = Progress::InFlight;
-                let order = self.order(request, now);
-                if let Err(busy) = self.gateways[gateway as usize].gateway.admit(&order, now) {
-                    self.requests[request as usize].progress = Progress::Unknown;
-                    let retry_after = from_policy(busy.retry_after) / MILLISECOND;
-                    self.answer(request, busy.reason.into(), retry_after as u32, now);
-                    self.release(request, now);
-                    self.watches(gateway, now);
-                    return self.has_answered(gateway);
-                }
-                // What referred to it as a packet does so as what the gateway has.
-                if !self.claims(request, gateway, now) {
-                    self.starts(gateway, order, now);
-                }
-            }
-        }
-    }
-
-    /// Whether a request was taken from this gateway that it goes on with. From now on it counts as taken no more.
-    fn reclaims(&mut self, request: u32, gateway: u32) -> bool {
-        let overtaken = &mut self.gateways[gateway as usize].overtaken;
-        let at = overtaken.iter().position(|of| *of == request);
-        at.map(|at| overtaken.swap_remove(at)).is_some()
-    }
-
-    /// A gateway begins with a request that it has admitted: it leaves for another site, or runs.
-    fn starts(&mut self, gateway: u32, order: Order, now: Nanos) {
-        self.keeps(gateway, order.job.request, now);
-        if !self.departs(gateway, &order, now) {
-            self.drive(gateway, None, now, |of, effects| of.proceed(order, now, effects));
-        }
-    }
-
-    fn order(&mut self, request: u32, now: Nanos) -> Order {
-        let Request { device, demand, sleep, .. } = self.requests[request as usize];
-        let Device { group, number, .. } = self.devices[device as usize];
-        let of = &self.scenario.devices[group as usize];
-        let program = &self.scenario.programs[of.program];
-        let first = self.first_numbers[group as usize];
-        let account = match of.account {
-            Some(other) => self.first_numbers[other],
-            None => first + (number - first) / of.per_account as u32,
-        };
-        let need = program.modules.is_some().then(|| self.need(request)).flatten();
-        Order {
-            key: (account, number),
-            bytes: program.request as usize,
-            program: of.program as u32,
-            deadline: of.deadline.map(|deadline| now + deadline),
-            need,
-            job: Job { request, demand, sleep, yields: program.yields },
-        }
-    }
-
-    /// What a request needs besides a worker: which of its program's modules, and what that takes.
-    fn need(&mut self, request: u32) -> Option<ModuleNeed> {
-        let Request { device, random, .. } = &mut self.requests[request as usize];
-        let Device { group, number, .. } = self.devices[*device as usize];
-        let program = self.scenario.devices[group as usize].program;
-        let of = self.scenario.programs[program].modules.as_ref()?;
-        let mut draw = |time: &Option<Distribution>| time.as_ref().map_or(0, |time| time.draw(random));
-        let number = (number - self.first_numbers[group as usize]) as usize % of.count;
-        Some(ModuleNeed {
-            module: self.first_modules[program] + number as u32,
-            size: of.size as usize,
-            compile: draw(&of.compile),
-            load: draw(&of.load),
-            native: of.native.as_ref().map(|start| start.draw(random)),
-        })
-    }
-
-    /// Has a gateway do something, unless it was another one's process that was meant, and does what follows.
+    /// Has a gateway do something, if it has a process, and does what follows.
+    #[inline(always)]
     fn drive(
         &mut self,
         gateway: u32,
-        incarnation: Option<u16>,
         now: Nanos,
-        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Vec<Effect>),
+        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Agenda<'_>),
     ) {
-        let site = &mut self.gateways[gateway as usize];
-        let current = site.condition.incarnation;
-        if site.condition.is_down || incarnation.is_some_and(|incarnation| incarnation != current) {
+        if self.gateways[gateway as usize].condition.is_down {
             return;
         }
-        let mut effects = std::mem::take(&mut self.effects);
-        what(&mut site.gateway, &mut effects);
-        let mut answered = 0;
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::SliceEnds { worker, at } => {
-                    let worker = worker as u16;
-                    self.calendar.schedule(at, Event::SliceEnds { gateway, worker, incarnation: current });
-                }
-                Effect::Wakes { worker, guest, at } => {
-                    let worker = worker as u16;
-                    self.calendar.schedule(at, Event::Wakes { gateway, worker, guest, incarnation: current });
-                }
-                Effect::Looks { at } => self.calendar.schedule(at, Event::Looks { gateway }),
-                Effect::Answers { request, outcome } => {
-                    answered += u32::from(self.concludes(gateway, request, outcome, now));
-                }
-            }
+        let (of, mut effects) = self.agenda(gateway);
+        what(of, &mut effects);
+        self.settles(gateway, 0, now);
+    }
+
+    /// A gateway has done all that follows from an event, of which it has answered this many requests already: it
+    /// answers the others.
+    #[inline(always)]
+    fn settles(&mut self, gateway: u32, mut answered: u32, now: Nanos) {
+        if !self.answers.is_empty() {
+            answered += self.answer_all(gateway, now);
         }
-        self.effects = effects;
         if answered > 0 {
-            (0..answered).for_each(|_| self.has_answered(gateway));
-            self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            let of = &self.gateways[gateway as usize];
+            if of.kind.spread != Spread::Home {
+                let group = of.group as usize;
+                (0..answered).for_each(|_| self.has_answered(gateway));
+                self.hand_out(group, now);
+            }
         }
         self.watches(gateway, now);
     }
 
-    /// A gateway has done all that follows from an event.
+    /// A gateway answers what it has ended beside slices; how many at once.
+    #[cold]
+    fn answer_all(&mut self, gateway: u32, now: Nanos) -> u32 {
+        let mut answers = std::mem::take(&mut self.answers);
+        let concludes =
+            |Answer { request, outcome }| u32::from(self.concludes(gateway, request, outcome, now));
+        let answered = answers.drain(..).map(concludes).sum();
+        self.answers = answers;
+        answered
+    }
+
+    /// Whoever observes looks at a gateway that has done all that follows from an event.
+    #[inline(always)]
     fn watches(&mut self, gateway: u32, now: Nanos) {
-        let group = self.gateways[gateway as usize].group as usize;
-        let number = (gateway - self.first_gateways[group]) as usize;
-        let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
-        let scheduler = self.gateways[gateway as usize].gateway.scheduler();
-        self.observer.driven(now, gateway, scheduler, held);
+        let Self { gateways, brokers, first_gateways, observer, .. } = self;
+        // Nothing in here can fail, so that all of it is left out where nobody observes.
+        let Some(site) = gateways.get_mut(gateway as usize) else { return };
+        let group = site.group as usize;
+        let number = first_gateways.get(group).map_or(0, |first| (gateway - first) as usize);
+        let held = brokers.get(group).and_then(|broker| broker.as_ref()?.held(number));
+        observer.driven(now, gateway, site.gateway.scheduler(), held);
     }
 
     /// A gateway has answered a request, which its broker counts.
@@ -712,119 +404,8 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// A gateway publishes an answer.
-    fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
-        self.requests[request as usize].references += 1;
-        self.observer.gives(now, outcome, &self.requests[request as usize]);
-        let gateway = self.requests[request as usize].gateway;
-        let site = &mut self.gateways[gateway as usize];
-        if !site.condition.is_reachable() {
-            // The session keeps it.
-            site.parked.push((Parked::Answer { request, outcome, retry_after }, now));
-            return;
-        }
-        self.tell(Happening::Answered(outcome), request, now);
-        let of_request = &mut self.requests[request as usize];
-        let Device { group, number, .. } = self.devices[of_request.device as usize];
-        let of = &self.scenario.devices[group as usize];
-        let bytes = self.scenario.programs[of.program].answer;
-        let mut sent = now;
-        if let Some(wakes) = of.wakes {
-            // It is on the air each time that it wakes, each device at its own moment.
-            let phase = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
-            sent = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
-        }
-        let at = match of.link {
-            Some(link) => {
-                self.links[link].arrival(gateway, Direction::Down, bytes, sent, &mut of_request.random)
-            }
-            None => sent,
-        };
-        if at > now {
-            self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
-        } else {
-            self.events += 1;
-            self.answered(request, outcome, retry_after, now);
-        }
-    }
-
-    /// A device has its answer.
-    fn answered(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
-        let group = self.devices[self.requests[request as usize].device as usize].group as usize;
-        if self.groups[group].is_cut() {
-            return self.parks(group, Parked::Answer { request, outcome, retry_after }, now);
-        }
-        self.captures(Captured::Answered(outcome), request, now);
-        if self.requests[request as usize].is_done {
-            self.surplus_answers += 1;
-        } else if !(outcome.is_busy() && self.try_again(request, Nanos::from(retry_after) * MILLISECOND, now))
-        {
-            self.is_done(request, outcome, now);
-        }
-        self.release(request, now);
-    }
-
-    /// A device has waited for an answer for too long.
-    fn times_out(&mut self, request: u32, attempt: u16, now: Nanos) {
-        let Request { attempt: current, is_done, .. } = self.requests[request as usize];
-        if !is_done && current == attempt && !self.try_again(request, 0, now) {
-            self.is_done(request, Outcome::Unanswered, now);
-        }
-        self.release(request, now);
-    }
-
-    /// Has a device send a request again later, after `least` at the earliest. False where it has done so often enough.
-    fn try_again(&mut self, request: u32, least: Nanos, now: Nanos) -> bool {
-        let of = &mut self.requests[request as usize];
-        let group = self.devices[of.device as usize].group;
-        let group_of = &self.scenario.devices[group as usize];
-        if of.attempt >= group_of.retries {
-            return false;
-        }
-        let (shortest, longest) = group_of.backoff;
-        let shortest = shortest.saturating_mul(1 << of.attempt.min(32)).min(longest);
-        let mut backoff = offload_policy::Backoff::new(policy_time(shortest), policy_time(longest));
-        let wait = from_policy(backoff.wait(of.random.bits()));
-        of.attempt += 1;
-        of.references += 1;
-        self.recorder.group(group, now).again += 1;
-        self.calendar.schedule(now + wait.max(least), Event::SendsAgain { request });
-        true
-    }
-
-    fn is_done(&mut self, request: u32, outcome: Outcome, now: Nanos) {
-        self.tell(Happening::Done(outcome), request, now);
-        let of = &mut self.requests[request as usize];
-        of.is_done = true;
-        let (device, created) = (of.device, of.created);
-        let Device { group, .. } = self.devices[device as usize];
-        let sample = self.recorder.group(group, now);
-        sample.outcomes[outcome as usize] += 1;
-        if outcome == Outcome::Ok {
-            sample.latency.record(now - created);
-        }
-        let of = &self.scenario.devices[group as usize];
-        if matches!(of.arrival, Arrival::Think { .. })
-            && let Some(at) = self.devices[device as usize].following(of, now)
-        {
-            self.calendar.schedule(at, Event::Due { device });
-        }
-    }
-
-    /// Something refers to a request no more. What nothing refers to is gone, and its device will hear nothing of it.
-    fn release(&mut self, request: u32, now: Nanos) {
-        let of = &mut self.requests[request as usize];
-        of.references -= 1;
-        if of.references == 0 {
-            if !of.is_done {
-                self.is_done(request, Outcome::Unanswered, now);
-            }
-            let request = self.requests.remove(request as usize);
-            self.network.forget(request.number);
-        }
-    }
-
     fn interval_ends(&mut self, now: Nanos) {
+        self.shared_events += 1;
         let sample = |site: &mut Site<O::Scheduler>| {
             let busy = site.gateway.counters().busy;
             let (waiting, running) = site.gateway.load();
@@ -844,22 +425,38 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
+    #[inline(always)]
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
-        self.tell_at(what, request, self.requests[request as usize].gateway, now);
+        if let Some(of) = self.requests.get(request) {
+            self.observer.step(now, what, of);
+        }
+        if self.trace.is_some() {
+            let gateway = self.requests[request].gateway;
+            self.writes(what, request, gateway, now);
+        }
     }
 
     fn tell_at(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
-        self.observer.step(now, what, &self.requests[request as usize]);
-        if let Some(trace) = &mut self.trace {
-            let Request { number, device, attempt, .. } = self.requests[request as usize];
-            let device = self.devices[device as usize].number;
-            trace.write(now, what, number, device, gateway, attempt);
+        self.observer.step(now, what, &self.requests[request]);
+        self.writes(what, request, gateway, now);
+    }
+
+    /// A step of a request goes into the trace, if there is one.
+    #[cold]
+    fn writes(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
+        let Some(trace) = &mut self.trace else { return };
+        let Request { number, key: (_, device), attempt, .. } = self.requests[request];
+        trace.write(now, what, number, device, gateway, attempt);
+        match what {
+            Happening::Sent => self.captures(Captured::Sent, request, now),
+            Happening::Arrived => self.captures(Captured::Arrived, request, now),
+            _ => {}
         }
     }
 }
 
-impl<S: Scheduler> Site<S> {
-    fn new(group: u32, of: &GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
+impl<'s, S: Scheduler> Site<'s, S> {
+    fn new(group: u32, of: &'s GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
         let has_modules = scenario.programs.iter().any(|program| program.modules.is_some());
         let settings = Settings {
             limits: of.config.dispatcher_limits(),
@@ -871,6 +468,7 @@ impl<S: Scheduler> Site<S> {
         };
         Self {
             group,
+            kind: of,
             gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             slow: Slowness::default(),
@@ -886,12 +484,22 @@ impl<S: Scheduler> Site<S> {
             busy_before: 0,
         }
     }
-}
 
-/// The number of each program's first module, of all in the world.
-fn first_modules(scenario: &Scenario) -> Vec<u32> {
-    let counts = scenario.programs.iter().map(|program| program.modules.as_ref().map_or(1, |of| of.count));
-    counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count as u32))).collect()
+    /// Whether a request was taken from it that it goes on with. From now on that counts as taken no more.
+    fn reclaims(&mut self, request: u32) -> bool {
+        let at = self.overtaken.iter().position(|of| *of == request);
+        at.map(|at| self.overtaken.swap_remove(at)).is_some()
+    }
+
+    /// When the thread that receives requests has read one that comes now.
+    fn reads(&mut self, now: Nanos) -> Nanos {
+        let from = self.condition.pause.map_or(now, |pause| pause.max(now));
+        if self.kind.ingress == 0 && from == now {
+            return now;
+        }
+        self.ingress_free = from.max(self.ingress_free) + self.kind.ingress;
+        self.ingress_free
+    }
 }
 
 impl Parked {

@@ -104,53 +104,70 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
-    /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It
-    /// counts what a clock would measure, and is the same on each machine.
+    /// What all this has cost: each event is put in and taken out; lists, words of the bitmap and levels of today's heap
+    /// are gone through. It counts what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
-        self.work
+        2 * self.scheduled + self.work + self.today.work()
     }
 
-    /// An event is to come at `time`, or now where that is in the past.
+    /// An event is to come at `time`, or now where that is in the past. Inlined, it is made where it stays: what is
+    /// written in small pieces and copied in large ones at once is waited for.
     ///
     /// # Panics
     /// If there are more than four thousand million events.
+    #[inline(always)]
     pub fn schedule(&mut self, time: Nanos, event: E) {
-        let entry = Entry { time: time.max(self.now), number: self.scheduled, event };
+        let (time, number) = (time.max(self.now), self.scheduled);
         self.scheduled += 1;
-        self.insert(entry);
-        let has_outgrown = if self.day_shift == ENDLESS {
-            self.today.len() > 2 * FEW
+        if self.is_today(time) {
+            self.today.push(Entry { time, number, event });
+            if self.today.len() > 2 * FEW && self.day_shift == ENDLESS {
+                self.rebuild();
+            }
         } else {
-            self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS
-        };
-        if has_outgrown {
-            self.rebuild();
+            self.insert_later(Entry { time, number, event });
+            if self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS {
+                self.rebuild();
+            }
         }
     }
 
-    /// Takes the next event.
+    /// Takes the next event, if any is to come.
     pub fn pop(&mut self) -> Option<(Nanos, E)> {
+        self.next_time().map(|time| (time, self.take()))
+    }
+
+    /// When the next event comes, if any is to come.
+    #[inline(always)]
+    pub fn next_time(&mut self) -> Option<Nanos> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
         }
-        self.work += u64::from(self.today.len().max(1).ilog2()) + 1;
-        let Entry { time, event, .. } = self.today.pop()?;
-        self.now = time;
-        self.taken += 1;
-        if self.taken >= MIN_REVIEW.max(self.len() as u64) {
-            self.review();
-        }
-        Some((time, event))
+        self.today.next_time()
     }
 
-    fn insert(&mut self, entry: Entry<E>) {
-        self.work += 1;
-        let day = entry.time >> self.day_shift;
-        if day <= self.day {
-            self.today.push(entry);
-            return;
+    /// Takes the next event.
+    ///
+    /// # Panics
+    /// If none is to come, or nobody has asked [when](Self::next_time).
+    #[inline(always)]
+    pub fn take(&mut self) -> E {
+        let Entry { time, event, .. } = self.today.take();
+        self.now = time;
+        self.taken += 1;
+        if self.taken >= MIN_REVIEW && self.taken >= self.len() as u64 {
+            self.review();
         }
-        let of_year = day as usize & (self.heads.len() - 1);
+        event
+    }
+
+    fn is_today(&self, time: Nanos) -> bool {
+        time >> self.day_shift <= self.day
+    }
+
+    fn insert_later(&mut self, entry: Entry<E>) {
+        self.work += 1;
+        let of_year = (entry.time >> self.day_shift) as usize & (self.heads.len() - 1);
         let later = Later { entry, next: self.heads[of_year] };
         let at = if self.free == NONE {
             let at = u32::try_from(self.later.len()).expect("fewer events than u32 counts");
@@ -167,6 +184,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Goes on to the next day that has an event of its year. False where nothing is to come.
+    #[cold]
     fn turn_the_page(&mut self) -> bool {
         while self.in_later > 0 {
             let year = self.heads.len();
@@ -222,7 +240,7 @@ impl<E: Copy> Calendar<E> {
         while at != NONE {
             self.work += 1;
             let Later { entry, next } = self.later[at as usize];
-            if entry.time >> self.day_shift <= self.day {
+            if self.is_today(entry.time) {
                 self.today.push(entry);
                 self.later[at as usize].next = std::mem::replace(&mut self.free, at);
                 self.in_later -= 1;
@@ -252,6 +270,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Makes days and years anew where their lengths do not suit the events any more.
+    #[cold]
     fn review(&mut self) {
         let shift =
             if self.len() < FEW { ENDLESS } else { day_shift((self.now - self.reviewed) / self.taken) };
@@ -266,6 +285,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Makes days as long as two events are apart, and years so long that there is a day for each event to come.
+    #[cold]
     fn rebuild(&mut self) {
         let mut entries: Vec<Entry<E>> = self.lists().map(|at| self.later[at as usize].entry).collect();
         entries.extend(self.today.drain());
@@ -288,7 +308,13 @@ impl<E: Copy> Calendar<E> {
         self.later.clear();
         self.later.shrink_to(entries.len());
         (self.free, self.in_later) = (NONE, 0);
-        entries.into_iter().for_each(|entry| self.insert(entry));
+        for entry in entries {
+            if self.is_today(entry.time) {
+                self.today.push(entry);
+            } else {
+                self.insert_later(entry);
+            }
+        }
     }
 }
 

@@ -26,11 +26,12 @@ pub(super) struct Soon<E> {
     array: Vec<Entry<E>>,
     /// Those that come after all in the array.
     heap: BinaryHeap<Reverse<Entry<E>>>,
+    work: u64,
 }
 
 impl<E: Copy> Soon<E> {
     pub(super) fn new() -> Self {
-        Self { array: Vec::with_capacity(MOST + 1), heap: BinaryHeap::new() }
+        Self { array: Vec::with_capacity(MOST + 1), heap: BinaryHeap::new(), work: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,27 +43,67 @@ impl<E: Copy> Soon<E> {
         self.array.is_empty()
     }
 
-    #[inline]
+    /// Levels of the heap that events went through. What is in the array costs the same however many events there are.
+    pub(super) fn work(&self) -> u64 {
+        self.work
+    }
+
+    #[inline(always)]
     pub(super) fn push(&mut self, entry: Entry<E>) {
         if !self.heap.is_empty() && entry > self.array[0] {
-            return self.heap.push(Reverse(entry));
+            return self.push_far(entry);
         }
-        let earlier = self.array.iter().rev().take_while(|other| **other < entry).count();
-        self.array.insert(self.array.len() - earlier, entry);
+        let mut at = self.array.len();
+        self.array.push(entry);
+        let array = self.array.as_mut_slice();
+        while at > 0 && array[at - 1] < entry {
+            array[at] = array[at - 1];
+            at -= 1;
+        }
+        array[at] = entry;
         if self.array.len() > MOST {
-            self.heap.extend(self.array.drain(..MOST / 2).map(Reverse));
+            self.overflows();
         }
     }
 
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<Entry<E>> {
-        let entry = self.array.pop();
-        if self.array.is_empty() && !self.heap.is_empty() {
-            let next = std::iter::from_fn(|| self.heap.pop()).take(MOST / 2);
-            self.array.extend(next.map(|Reverse(entry)| entry));
-            self.array.reverse();
+    pub(super) fn next_time(&self) -> Option<Nanos> {
+        self.array.last().map(|entry| entry.time)
+    }
+
+    /// Takes the next one, which has to be there.
+    #[inline(always)]
+    pub(super) fn take(&mut self) -> Entry<E> {
+        let last = self.array.len() - 1;
+        let entry = self.array[last];
+        self.array.truncate(last);
+        if last == 0 && !self.heap.is_empty() {
+            self.refill();
         }
         entry
+    }
+
+    fn push_far(&mut self, entry: Entry<E>) {
+        self.heap.push(Reverse(entry));
+        self.work += self.levels();
+    }
+
+    /// The later half of the array goes to the heap.
+    #[cold]
+    fn overflows(&mut self) {
+        self.heap.extend(self.array.drain(..MOST / 2).map(Reverse));
+        self.work += self.levels() * (MOST / 2) as u64;
+    }
+
+    /// The array has the heap's next ones.
+    fn refill(&mut self) {
+        self.work += self.levels() * (MOST / 2) as u64;
+        let next = std::iter::from_fn(|| self.heap.pop()).take(MOST / 2);
+        self.array.extend(next.map(|Reverse(entry)| entry));
+        self.array.reverse();
+    }
+
+    fn levels(&self) -> u64 {
+        self.heap.len().max(1).ilog2().into()
     }
 
     /// All of them, in no order.

@@ -48,8 +48,8 @@ impl Broker {
     }
 
     /// Requests that a gateway has and has not answered.
-    pub fn held(&self, gateway: usize) -> u32 {
-        self.held[gateway]
+    pub fn held(&self, gateway: usize) -> Option<u32> {
+        self.held.get(gateway).copied()
     }
 
     /// A gateway has crashed, and has this many requests left.

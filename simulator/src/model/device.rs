@@ -31,11 +31,14 @@ impl Device {
                 Some(self.late(group))
             }
             Arrival::Trace(times) => times.first().copied(),
+            Arrival::Think { mean } => Some(self.memoryless(*mean, group.surge, 0)),
             _ => self.following(group, 0),
         }
     }
 
-    /// When its arrival process is due after `now`; `None` where that is not for it to say.
+    /// When its arrival process is due after `now`, when it was; `None` where it thinks only when it has its answer, or
+    /// where its trace is at its end.
+    #[inline(always)]
     pub fn following(&mut self, group: &DeviceGroup, now: Nanos) -> Option<Nanos> {
         match &group.arrival {
             Arrival::Periodic { every, .. } => {
@@ -44,7 +47,7 @@ impl Device {
             }
             Arrival::Poisson { between } => Some(self.memoryless(*between, group.surge, now)),
             Arrival::Burst { every, .. } => Some(self.memoryless(*every, group.surge, now)),
-            Arrival::Think { mean } => Some(self.memoryless(*mean, group.surge, now)),
+            Arrival::Think { .. } => None,
             Arrival::Trace(times) => {
                 self.next += 1;
                 times.get(self.next as usize).copied()
@@ -62,15 +65,23 @@ impl Device {
         self.next + if jitter == 0 { 0 } else { self.random.below(jitter) }
     }
 
-    /// A process without memory may be drawn anew where its rate changes.
-    fn memoryless(&mut self, mean: Nanos, surge: Option<Surge>, mut now: Nanos) -> Nanos {
+    /// When a process without memory is due after `now`. It may be drawn anew where its rate changes.
+    #[inline(always)]
+    pub fn memoryless(&mut self, mean: Nanos, surge: Option<Surge>, now: Nanos) -> Nanos {
+        match surge {
+            Some(surge) => self.memoryless_in(mean, surge, now),
+            None => now.saturating_add(self.random.exponential_time(mean)),
+        }
+    }
+
+    /// Drawn anew where its rate changes.
+    #[cold]
+    fn memoryless_in(&mut self, mean: Nanos, surge: Surge, mut now: Nanos) -> Nanos {
         loop {
-            let mean = (mean as f64 / factor(surge, now)) as Nanos;
+            let mean = (mean as f64 / factor(Some(surge), now)) as Nanos;
             let at = now.saturating_add(self.random.exponential_time(mean));
-            let change = surge.and_then(|Surge { at, lasts, .. }| {
-                [at, at.saturating_add(lasts)].into_iter().find(|change| *change > now)
-            });
-            match change {
+            let changes = [surge.at, surge.at.saturating_add(surge.lasts)];
+            match changes.into_iter().find(|change| *change > now) {
                 Some(change) if at > change => now = change,
                 _ => return at,
             }

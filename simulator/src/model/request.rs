@@ -1,5 +1,6 @@
 //! A request, from the moment that its device makes it until nothing in the world refers to it any more.
 
+use super::order::Key;
 use super::outcome::Outcome;
 use crate::clock::Nanos;
 use crate::random::Stream;
@@ -9,8 +10,12 @@ use crate::random::Stream;
 pub struct Request {
     /// Which one it is of all in the run, from 0.
     pub number: u64,
-    /// Who asks.
+    /// Who asks, by its number in the world.
     pub device: u32,
+    /// Whom it is counted for: the account, and the device by its number in the scenario.
+    pub key: Key,
+    /// The number of its device's group.
+    pub group: u32,
     /// Who is asked.
     pub gateway: u32,
     /// When the device made it.

@@ -20,7 +20,11 @@ pub struct Histogram {
 impl Histogram {
     /// Counts a time.
     pub fn record(&mut self, time: Nanos) {
-        self.add(bucket(time), 1);
+        let bucket = bucket(time);
+        match self.counts.get_mut(bucket.wrapping_sub(self.first)) {
+            Some(count) => *count += 1,
+            None => self.add(bucket, 1),
+        }
         self.count += 1;
         self.sum += u128::from(time);
         self.max = self.max.max(time);

@@ -71,12 +71,21 @@ impl Recorder {
     }
 
     /// What devices of a kind do in the interval of `now`, which is not before that of the last call.
+    #[inline(always)]
     pub fn group(&mut self, group: u32, now: Nanos) -> &mut GroupSample {
+        if now >= self.ends {
+            self.goes_on(now);
+        }
+        &mut self.groups[group as usize][self.current]
+    }
+
+    /// The last interval has what is later, too.
+    #[cold]
+    fn goes_on(&mut self, now: Nanos) {
         while now >= self.ends && self.current < INTERVALS - 1 {
             self.current += 1;
             self.ends += self.interval;
         }
-        &mut self.groups[group as usize][self.current]
     }
 
     /// Adds what was recorded of a shard: of all groups of devices, and of the gateways that have these numbers of this

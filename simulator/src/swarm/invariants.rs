@@ -264,6 +264,8 @@ mod tests {
         Request {
             number,
             device: 0,
+            key: (0, 0),
+            group: 0,
             gateway: 0,
             created: 0,
             random: Stream::new(1, "test", number),

@@ -4,7 +4,7 @@ use super::World;
 use super::capture::Message;
 use super::observer::Observer;
 use crate::clock::Nanos;
-use crate::model::{Device, Outcome, Request};
+use crate::model::{Outcome, Request};
 use crate::scenario::Spread;
 
 /// A moment at which packets are captured.
@@ -29,20 +29,14 @@ impl<O: Observer> World<'_, O> {
     #[cold]
     fn captures_traced(&mut self, what: Captured, request: u32, now: Nanos) {
         let Some(capture) = self.trace.as_mut().and_then(|trace| trace.capture.as_mut()) else { return };
-        let Request { number, device, attempt, .. } = self.requests[request as usize];
-        let Device { group, number: device, .. } = self.devices[device as usize];
-        let of = &self.scenario.devices[group as usize];
-        let gateways = &self.scenario.gateways[of.gateway];
-        let home = match gateways.spread {
-            Spread::Home => {
-                let home = (device - self.first_numbers[group as usize]) % gateways.count as u32;
-                home - self.shard.gateways(of.gateway).start as u32
-            }
+        let Request { number, key: (_, device), group, attempt, .. } = self.requests[request];
+        let group = &self.groups[group as usize];
+        let (of, program) = (group.devices, group.program);
+        let server = match group.gateways.spread {
+            Spread::Home => group.home(device),
             // The broker is drawn as the first of its gateways.
-            Spread::Rotation | Spread::Queue => 0,
+            Spread::Rotation | Spread::Queue => self.first_gateways[of.gateway],
         };
-        let server = self.first_gateways[of.gateway] + home;
-        let program = &self.scenario.programs[of.program];
         let (again, qos) = (attempt > 0, of.qos);
         match what {
             Captured::Sent => capture.connects(device, server, now),

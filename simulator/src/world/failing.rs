@@ -4,13 +4,14 @@ use offload_policy::Backoff;
 
 use super::event::Event;
 use super::failures::Trouble;
+use super::group::Group;
 use super::observer::Observer;
 use super::trace::Happening;
-use super::{Parked, World};
+use super::{Parked, Site, World};
 use crate::clock::{MILLISECOND, Nanos, SECOND, from_policy, policy_time};
 use crate::model::{Progress, Request};
 use crate::random::Stream;
-use crate::scenario::{FailureKind, Spread, Target};
+use crate::scenario::{FailureKind, GatewayGroup, Spread, Target};
 
 /// The longest wait before a device that lost its gateway tries to connect again; the shortest is a second.
 const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
@@ -24,10 +25,11 @@ const MAX_AHEAD: i64 = 60 * SECOND as i64;
 impl<O: Observer> World<'_, O> {
     pub(super) fn fails(&mut self, trouble: Trouble, now: Nanos) {
         let (kind, target) = (trouble.kind(self.scenario), trouble.target as usize);
+        self.shared_events += u64::from(trouble.is_shared(self.scenario));
         let until = now + trouble.lasts(self.scenario);
         match trouble.target(self.scenario) {
             Target::Gateways { .. } => self.gateway_fails(trouble.target, kind, until, now),
-            Target::Devices(_) => self.groups[target].begin(kind),
+            Target::Devices(_) => self.groups[target].condition.begin(kind),
             Target::Site(_) => {
                 self.network.routers[target].cuts += 1;
                 self.site_is_cut(target, now);
@@ -39,12 +41,14 @@ impl<O: Observer> World<'_, O> {
 
     pub(super) fn recovers(&mut self, mut trouble: Trouble, now: Nanos) {
         let (kind, target) = (trouble.kind(self.scenario), trouble.target as usize);
+        self.shared_events += u64::from(trouble.is_shared(self.scenario));
         match trouble.target(self.scenario) {
             Target::Gateways { .. } => self.gateway_recovers(trouble.target, kind, now),
             Target::Devices(_) => {
-                self.groups[target].end(kind);
-                if !self.groups[target].is_cut() {
-                    let parked = std::mem::take(&mut self.groups[target].parked);
+                let condition = &mut self.groups[target].condition;
+                condition.end(kind);
+                if !condition.is_cut() {
+                    let parked = std::mem::take(&mut condition.parked);
                     self.unpark(parked, now);
                 }
             }
@@ -73,12 +77,12 @@ impl<O: Observer> World<'_, O> {
                 of.disk.slowness = of.slow_disk.factor();
             }
             FailureKind::Pause | FailureKind::Partition => {
-                let (group, incarnation) = (of.group as usize, of.condition.incarnation);
+                let (gateways, incarnation) = (of.kind, of.condition.incarnation);
                 if let Some(site) = self.network.site_of(gateway) {
                     self.site_is_cut(site, now);
                 }
-                if self.scenario.gateways[group].spread == Spread::Queue {
-                    let at = now + self.acknowledgement_wait(group, now);
+                if gateways.spread == Spread::Queue {
+                    let at = now + acknowledgement_wait(gateways, now);
                     self.calendar.schedule(at, Event::Overdue { gateway, incarnation });
                 }
             }
@@ -105,7 +109,7 @@ impl<O: Observer> World<'_, O> {
             for request in std::mem::take(&mut of.kept) {
                 let order = self.order(request, now);
                 self.gateways[gateway as usize].gateway.readmit(&order, now);
-                self.starts(gateway, order, now);
+                self.starts(gateway, &order, now);
             }
             let parked = std::mem::take(&mut self.gateways[gateway as usize].parked);
             self.unpark(parked, now);
@@ -121,15 +125,14 @@ impl<O: Observer> World<'_, O> {
         let mut lost = of.gateway.crash();
         lost.append(&mut of.at_store);
         of.overtaken.clear();
-        let group = of.group as usize;
+        let (group, kind) = (of.group as usize, of.kind);
         self.site_crashes(gateway, &mut lost, now);
         // Whoever was taken for lost before has its requests back already.
         let (own, others): (Vec<u32>, Vec<u32>) =
-            lost.into_iter().partition(|request| self.requests[*request as usize].gateway == gateway);
+            lost.into_iter().partition(|request| self.requests[*request].gateway == gateway);
         others.into_iter().for_each(|request| self.release(request, now));
-        let is_durable = self.scenario.gateways[group].config.durable;
         let first = self.first_gateways[group];
-        if is_durable {
+        if kind.config.durable {
             self.keeps_after_crash(gateway, own, now);
             let left = self.gateways[gateway as usize].kept.len();
             if let Some(broker) = &mut self.brokers[group] {
@@ -145,23 +148,23 @@ impl<O: Observer> World<'_, O> {
         let (kept, mut gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut of.parked).into_iter().partition(|(parked, _)| parked.is_request());
         of.parked = kept;
-        for condition in &mut self.groups {
+        for group in &mut self.groups {
             let requests = &self.requests;
-            gone.extend(condition.parked.extract_if(.., |(parked, _)| {
-                !parked.is_request() && requests[parked.request() as usize].gateway == gateway
+            gone.extend(group.condition.parked.extract_if(.., |(parked, _)| {
+                !parked.is_request() && requests[parked.request()].gateway == gateway
             }));
         }
         for (parked, _) in gone {
-            self.observer.is_lost(now, &self.requests[parked.request() as usize]);
+            self.observer.is_lost(now, &self.requests[parked.request()]);
             self.release(parked.request(), now);
         }
         for request in own {
-            self.requests[request as usize].progress = Progress::Unknown;
+            self.requests[request].progress = Progress::Unknown;
             if self.brokers[group].is_some() {
-                let at = now + self.handed_out_again(group, now);
+                let at = now + handed_out_again(kind, now);
                 self.calendar.schedule(at, Event::Arrives { request, gateway });
             } else {
-                self.observer.is_lost(now, &self.requests[request as usize]);
+                self.observer.is_lost(now, &self.requests[request]);
                 self.release(request, now);
             }
         }
@@ -170,14 +173,14 @@ impl<O: Observer> World<'_, O> {
     /// What a durable gateway has after a crash: what its disk has. The rest was not acknowledged.
     fn keeps_after_crash(&mut self, gateway: u32, lost: Vec<u32>, now: Nanos) {
         for request in lost {
-            let Request { device, safe, .. } = self.requests[request as usize];
+            let Request { group, safe, .. } = self.requests[request];
             if safe <= now {
                 self.gateways[gateway as usize].kept.push(request);
                 continue;
             }
-            self.requests[request as usize].progress = Progress::Unknown;
-            if self.scenario.devices[self.devices[device as usize].group as usize].qos == 0 {
-                self.observer.is_lost(now, &self.requests[request as usize]);
+            self.requests[request].progress = Progress::Unknown;
+            if self.groups[group as usize].devices.qos == 0 {
+                self.observer.is_lost(now, &self.requests[request]);
                 self.release(request, now);
             } else {
                 self.gateways[gateway as usize].parked.push((Parked::Request(request), now));
@@ -191,18 +194,15 @@ impl<O: Observer> World<'_, O> {
         if condition.is_down || condition.takes() || condition.incarnation != incarnation {
             return;
         }
-        let group = self.gateways[gateway as usize].group as usize;
+        let kind = self.gateways[gateway as usize].kind;
         let held = self.requests.iter().filter(|(_, request)| {
             request.gateway == gateway && request.progress == Progress::InFlight && !request.is_done
         });
-        let held: Vec<u32> = held.map(|(request, _)| request as u32).collect();
+        let held: Vec<u32> = held.map(|(request, _)| request).collect();
         // Whoever has the claim is asked again for as long before another one takes it over.
-        let lease = self.scenario.gateways[group]
-            .outcomes
-            .as_ref()
-            .map_or(0, |_| self.scenario.gateways[group].config.redelivery);
+        let lease = kind.outcomes.as_ref().map_or(0, |_| kind.config.redelivery);
         for request in held {
-            let of = &mut self.requests[request as usize];
+            let of = &mut self.requests[request];
             of.progress = Progress::Unknown;
             of.gateway = u32::MAX;
             let site = &mut self.gateways[gateway as usize];
@@ -219,38 +219,21 @@ impl<O: Observer> World<'_, O> {
         }
     }
 
-    /// From when a gateway of a work queue is not heard of any more until that is noticed.
-    fn acknowledgement_wait(&self, group: usize, now: Nanos) -> Nanos {
-        let wait = self.scenario.gateways[group].config.redelivery;
-        // It has said something at its last report.
-        wait - now % (wait / REPORTS).max(1)
-    }
-
-    /// After how long a broker hands out again what a gateway that has crashed had.
-    fn handed_out_again(&self, group: usize, now: Nanos) -> Nanos {
-        let of = &self.scenario.gateways[group];
-        match of.spread {
-            Spread::Queue if of.outcomes.is_some() => {
-                self.acknowledgement_wait(group, now) + of.config.redelivery
-            }
-            Spread::Queue => self.acknowledgement_wait(group, now),
-            _ => of.config.redelivery,
-        }
-    }
-
     /// What the devices of a group send while their link is cut is lost, or waits.
-    pub(super) fn parks(&mut self, group: usize, parked: Parked, now: Nanos) {
-        if parked.is_request() && self.scenario.devices[group].qos == 0 {
+    #[cold]
+    pub(super) fn parks(&mut self, group: u32, parked: Parked, now: Nanos) {
+        let Group { devices, condition, .. } = &mut self.groups[group as usize];
+        if parked.is_request() && devices.qos == 0 {
             self.tell(Happening::Dropped, parked.request(), now);
             return self.release(parked.request(), now);
         }
-        self.groups[group].parked.push((parked, now));
+        condition.parked.push((parked, now));
     }
 
     /// Devices come back, each after a wait of its own, with what they had for a gateway and it had for them.
     fn unpark(&mut self, parked: Vec<(Parked, Nanos)>, now: Nanos) {
         for (parked, since) in parked {
-            let of = &mut self.requests[parked.request() as usize];
+            let of = &mut self.requests[parked.request()];
             let at = reconnected(&mut of.random, since, now);
             let gateway = of.gateway;
             match parked {
@@ -261,23 +244,40 @@ impl<O: Observer> World<'_, O> {
             }
         }
     }
+}
 
-    /// Whether a sealed request is too old, or not made yet, as its gateway's clock and that of its device say; or too
-    /// old for a gateway that has started again without a journal.
-    pub(super) fn is_out_of_time(&self, request: u32, now: Nanos) -> bool {
-        let Request { device, gateway, created, .. } = self.requests[request as usize];
-        let group = self.devices[device as usize].group as usize;
-        if !self.scenario.devices[group].sealed {
-            return false;
-        }
-        let site = &self.gateways[gateway as usize];
-        let of = &self.scenario.gateways[site.group as usize];
-        let sealed_at = created as i64 + self.groups[group].skew;
-        let read_at = now as i64 + site.condition.skew;
-        let is_forgotten = |started: Nanos| sealed_at < started as i64 + site.condition.skew + MAX_AHEAD;
-        read_at - sealed_at > of.config.retention as i64
-            || sealed_at - read_at > MAX_AHEAD
-            || (!of.config.durable && site.restarted.is_some_and(is_forgotten))
+/// Whether a sealed request is too old, or not made yet, as its gateway's clock and that of its device say; or too old
+/// for a gateway that has started again without a journal.
+#[cold]
+pub(super) fn is_out_of_time<S>(
+    request: &Request,
+    group: &Group<'_>,
+    site: &Site<'_, S>,
+    now: Nanos,
+) -> bool {
+    let of = site.kind;
+    let sealed_at = request.created as i64 + group.condition.skew;
+    let read_at = now as i64 + site.condition.skew;
+    let is_forgotten = |started: Nanos| sealed_at < started as i64 + site.condition.skew + MAX_AHEAD;
+    read_at - sealed_at > of.config.retention as i64
+        || sealed_at - read_at > MAX_AHEAD
+        || (!of.config.durable && site.restarted.is_some_and(is_forgotten))
+}
+
+/// From when a gateway of a work queue is not heard of any more until that is noticed.
+fn acknowledgement_wait(kind: &GatewayGroup, now: Nanos) -> Nanos {
+    let wait = kind.config.redelivery;
+    // It has said something at its last report.
+    wait - now % (wait / REPORTS).max(1)
+}
+
+/// After how long a broker hands out again what a gateway that has crashed had.
+fn handed_out_again(kind: &GatewayGroup, now: Nanos) -> Nanos {
+    let redelivery = kind.config.redelivery;
+    match kind.spread {
+        Spread::Queue if kind.outcomes.is_some() => acknowledgement_wait(kind, now) + redelivery,
+        Spread::Queue => acknowledgement_wait(kind, now),
+        _ => redelivery,
     }
 }
 

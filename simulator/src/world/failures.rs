@@ -71,6 +71,11 @@ impl Trouble {
         self.of(scenario).target
     }
 
+    /// Whether each shard has it: it is of what the devices of all of them share.
+    pub fn is_shared(self, scenario: &Scenario) -> bool {
+        matches!(self.target(scenario), Target::Devices(_))
+    }
+
     /// How long it lasts.
     pub fn lasts(self, scenario: &Scenario) -> Nanos {
         self.of(scenario).lasts
@@ -157,6 +162,11 @@ impl GroupCondition {
 }
 
 impl Condition {
+    /// Whether the process that runs is this one of its.
+    pub fn runs(self, incarnation: u16) -> bool {
+        !self.is_down && self.incarnation == incarnation
+    }
+
     /// Whether devices can reach it.
     pub fn is_reachable(self) -> bool {
         !self.is_down && self.partitions == 0

@@ -5,7 +5,7 @@ use offload_policy::{Departure, GatewayLoad, overflow};
 
 use super::World;
 use super::event::Event;
-use super::failures::GroupCondition;
+use super::group::Group;
 use super::observer::Observer;
 use super::trace::Happening;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
@@ -84,7 +84,7 @@ impl Network {
     }
 
     /// What is up, and what has passed since this was asked last.
-    pub(super) fn conditions(&mut self, groups: &[GroupCondition]) -> Conditions {
+    pub(super) fn conditions(&mut self, groups: &[Group<'_>]) -> Conditions {
         let passed = |router: &mut Router| {
             let passed = router.counters.departed + router.counters.visited;
             passed - std::mem::replace(&mut router.passed, passed)
@@ -93,7 +93,7 @@ impl Network {
             sites: self.routers.iter().map(|router| router.cuts == 0).collect(),
             passed: self.routers.iter_mut().map(passed).collect(),
             masters: self.masters.iter().map(|master| master.crashes == 0).collect(),
-            devices: groups.iter().map(|group| !group.is_cut()).collect(),
+            devices: groups.iter().map(|group| !group.condition.is_cut()).collect(),
         }
     }
 
@@ -109,6 +109,7 @@ impl Network {
     }
 
     /// A request is gone: nobody asks for it any more.
+    #[inline(always)]
     pub(super) fn forget(&mut self, number: u64) {
         for router in &mut self.routers {
             router.visits.remove(&number);
@@ -171,14 +172,17 @@ impl<O: Observer> World<'_, O> {
         }
     }
 
-    /// Where a request that a gateway has admitted goes, if it does not run there: the site, and whether it is handed
-    /// on, and by which way it has come.
+    /// Whether a request that a gateway has admitted leaves for another site.
     pub(super) fn departs(&mut self, gateway: u32, order: &Order, now: Nanos) -> bool {
-        let Some(site) = self.network.site_of(gateway) else { return false };
+        self.network.site_of(gateway).is_some_and(|site| self.departs_from(site, gateway, order, now))
+    }
+
+    /// It leaves where its device asks for another site, or where that is less busy.
+    fn departs_from(&mut self, site: usize, gateway: u32, order: &Order, now: Nanos) -> bool {
         let request = order.job.request;
-        let of = &self.requests[request as usize];
+        let of = &self.requests[request];
         let is_home = of.gateway == gateway;
-        let group = &self.scenario.devices[self.devices[of.device as usize].group as usize];
+        let group = self.groups[of.group as usize].devices;
         let visit = self.network.visit(gateway, of.number).filter(|_| self.observer.regards_way());
         let path = visit.map(|visit| visit.path.clone()).unwrap_or_default();
         let asked = group.to.filter(|to| is_home && *to != site);
@@ -231,7 +235,7 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn tells_load(&mut self, gateway: u32, now: Nanos) {
         let Some(site) = self.network.site_of(gateway) else { return };
         let of = &self.gateways[gateway as usize];
-        let workers = self.scenario.gateways[of.group as usize].config.workers;
+        let workers = of.kind.config.workers;
         let (waiting, running) = of.gateway.load();
         self.network.routers[site].told = GatewayLoad { workers, requests: running + waiting, waiting };
         self.calendar.schedule(now + LOAD_EVERY, Event::TellsLoad { gateway });
@@ -295,7 +299,7 @@ impl<O: Observer> World<'_, O> {
             *queued = queued.saturating_sub(1);
             let gateway = self.network.routers[to].gateway;
             let of = &mut self.gateways[gateway as usize];
-            let ingress = self.scenario.gateways[of.group as usize].ingress;
+            let ingress = of.kind.ingress;
             if ingress > 0 {
                 of.ingress_free = of.ingress_free.max(now) + ingress;
                 self.network.packets[number as usize].is_read = true;
@@ -347,7 +351,7 @@ impl<O: Observer> World<'_, O> {
 
     /// A gateway has the outcome of a request of another site, or of one that another gateway has taken over.
     pub(super) fn concludes_visit(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) {
-        let number = self.requests[request as usize].number;
+        let number = self.requests[request].number;
         if let Some(site) = self.network.site_of(gateway)
             && let Some(visit) = self.network.routers[site].visits.get_mut(&number)
         {
@@ -367,7 +371,7 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn site_crashes(&mut self, gateway: u32, lost: &mut Vec<u32>, now: Nanos) {
         let Some(site) = self.network.site_of(gateway) else { return };
         let (visiting, own): (Vec<u32>, Vec<u32>) =
-            lost.drain(..).partition(|request| self.requests[*request as usize].gateway != gateway);
+            lost.drain(..).partition(|request| self.requests[*request].gateway != gateway);
         *lost = own;
         let router = &mut self.network.routers[site];
         router.instance += 1;
@@ -377,7 +381,7 @@ impl<O: Observer> World<'_, O> {
             self.release(request, now);
         }
         for request in departing.into_iter().map(|departure| departure.content.request) {
-            if self.requests[request as usize].gateway == gateway {
+            if self.requests[request].gateway == gateway {
                 lost.push(request);
             } else {
                 self.release(request, now);
@@ -564,7 +568,7 @@ impl<O: Observer> World<'_, O> {
             let (instance, session) = (router.instance, router.connections[at].session);
             let Some((number, departing)) = router.departures.send(&to, at, policy_time(now)) else { return };
             let Departing { request, deadline, .. } = *departing;
-            let of = &self.requests[request as usize];
+            let of = &self.requests[request];
             let visit = router.visits.get(&of.number).filter(|_| of.gateway != gateway);
             let mut path = visit.map(|visit| visit.path.clone()).unwrap_or_default();
             path.push(site as u16);
@@ -594,7 +598,7 @@ impl<O: Observer> World<'_, O> {
 
     /// Another site asks what has become of a request.
     fn probed(&mut self, site: usize, from: usize, request: u32, tag: Tag, now: Nanos) {
-        let number = self.requests[request as usize].number;
+        let number = self.requests[request].number;
         let says = match self.network.routers[site].visits.get(&number) {
             Some(Visit { ended: Some(outcome), .. }) => Says::Answer(*outcome),
             Some(visit) if visit.askers.contains(&(from, tag)) => Says::Running,
@@ -615,7 +619,7 @@ impl<O: Observer> World<'_, O> {
 
     fn sends(&mut self, packet: Packet, now: Nanos) {
         let (request, site) = (packet.request, packet.from);
-        self.requests[request as usize].references += 1;
+        self.requests[request].references += 1;
         let number = self.network.packets.insert(packet) as u32;
         let at = self.site_link(site, Direction::Up, number, now);
         self.calendar.schedule(at, Event::AtMaster { packet: number });
@@ -625,9 +629,7 @@ impl<O: Observer> World<'_, O> {
     fn site_link(&mut self, site: usize, direction: Direction, number: u32, now: Nanos) -> Nanos {
         let Some(link) = self.scenario.sites[site].link else { return now };
         let packet = &self.network.packets[number as usize];
-        let device = self.requests[packet.request as usize].device;
-        let of = &self.scenario.devices[self.devices[device as usize].group as usize];
-        let program = &self.scenario.programs[of.program];
+        let program = self.groups[self.requests[packet.request].group as usize].program;
         let bytes = ENVELOPE
             + match packet.says {
                 Says::Request { .. } => program.request,
@@ -650,8 +652,8 @@ impl<O: Observer> World<'_, O> {
         deadline: Option<Nanos>,
         now: Nanos,
     ) {
-        self.observer.visits(now, site, from, &path, &self.requests[request as usize]);
-        let number = self.requests[request as usize].number;
+        self.observer.visits(now, site, from, &path, &self.requests[request]);
+        let number = self.requests[request].number;
         let router = &mut self.network.routers[site];
         let gateway = router.gateway;
         router.counters.visited += 1;
@@ -677,7 +679,7 @@ impl<O: Observer> World<'_, O> {
             return self.concludes_visit(gateway, request, busy.reason.into(), now);
         }
         if !self.departs(gateway, &order, now) {
-            self.drive(gateway, None, now, |of, effects| of.proceed(order, now, effects));
+            self.drive(gateway, now, |of, effects| of.proceed(&order, now, effects));
         }
     }
 
@@ -688,7 +690,7 @@ impl<O: Observer> World<'_, O> {
         let order = self.order_at(gateway, request, deadline, now);
         if is_overflow && outcome.is_refusal() {
             self.network.routers[site].counters.came_back += 1;
-            return self.drive(gateway, None, now, |of, effects| of.proceed(order, now, effects));
+            return self.drive(gateway, now, |of, effects| of.proceed(&order, now, effects));
         }
         self.gateways[gateway as usize].gateway.withdraw(&order, now);
         if self.concludes(gateway, request, outcome, now) {
@@ -701,7 +703,7 @@ impl<O: Observer> World<'_, O> {
     /// for each way by which its requests come.
     fn order_at(&mut self, gateway: u32, request: u32, deadline: Option<Nanos>, now: Nanos) -> Order {
         let order = Order { deadline, ..self.order(request, now) };
-        let of = &self.requests[request as usize];
+        let of = &self.requests[request];
         let (home, number) = (of.gateway, of.number);
         match self.network.visit(gateway, number) {
             Some(visit) if home != gateway => {

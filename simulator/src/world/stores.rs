@@ -8,77 +8,75 @@ use crate::clock::Nanos;
 use crate::model::{Outcome, Progress};
 
 impl<O: Observer> World<'_, O> {
-    /// A gateway of a work queue claims a request that it has admitted, which takes a call of the bucket. False where
-    /// there is none.
-    pub(super) fn claims(&mut self, request: u32, gateway: u32, now: Nanos) -> bool {
+    /// A gateway of a work queue claims a request that it has admitted, which takes a call of the bucket.
+    pub(super) fn claims(&mut self, request: u32, gateway: u32, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
-        let Some(outcomes) = &self.scenario.gateways[of.group as usize].outcomes else { return false };
+        let Some(outcomes) = &of.kind.outcomes else { return };
         of.at_store.push(request);
         let incarnation = of.condition.incarnation;
-        let at = now + outcomes.draw(&mut self.requests[request as usize].random);
+        let at = now + outcomes.draw(&mut self.requests[request].random);
         self.calendar.schedule(at, Event::Claimed { request, gateway, incarnation });
-        true
     }
 
     /// A durable gateway writes down a request, which runs meanwhile.
+    #[inline(always)]
     pub(super) fn keeps(&mut self, gateway: u32, request: u32, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
-        if let Some(disk) = &self.scenario.gateways[of.group as usize].disk {
-            let of_request = &mut self.requests[request as usize];
+        if let Some(disk) = &of.kind.disk {
+            let of_request = &mut self.requests[request];
             of_request.safe = of.disk.write(disk.draw(&mut of_request.random), now);
         }
     }
 
     /// A gateway has an outcome, of a request of its own devices or of another site's. True where it is answered at
     /// once.
+    #[inline(always)]
     pub(super) fn concludes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) -> bool {
-        if self.requests[request as usize].gateway != gateway {
-            self.reclaims(request, gateway);
+        let Self { requests, gateways, .. } = self;
+        let (of, site) = (&mut requests[request], &mut gateways[gateway as usize]);
+        if of.gateway != gateway {
+            site.reclaims(request);
             self.concludes_visit(gateway, request, outcome, now);
             return false;
         }
-        let of = &mut self.gateways[gateway as usize];
-        let group = &self.scenario.gateways[of.group as usize];
-        let random = &mut self.requests[request as usize].random;
-        let at = match (&group.disk, &group.outcomes) {
-            (Some(disk), _) => of.disk.write(disk.draw(random), now),
-            (None, Some(outcomes)) => now + outcomes.draw(random),
+        let at = match (&site.kind.disk, &site.kind.outcomes) {
+            (Some(disk), _) => site.disk.write(disk.draw(&mut of.random), now),
+            (None, Some(outcomes)) => now + outcomes.draw(&mut of.random),
             (None, None) => now,
         };
         if at == now || outcome.is_refusal() {
             self.finishes(gateway, request, outcome, now);
             return true;
         }
-        of.at_store.push(request);
-        let incarnation = of.condition.incarnation;
+        site.at_store.push(request);
+        let incarnation = site.condition.incarnation;
         self.calendar.schedule(at, Event::Recorded { request, gateway, incarnation, outcome });
         false
     }
 
     /// A request is answered, and its outcome known from now on.
+    #[inline(always)]
     pub(super) fn finishes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) {
-        debug_assert_eq!(self.requests[request as usize].gateway, gateway, "a gateway answers what it has");
+        debug_assert_eq!(self.requests[request].gateway, gateway, "a gateway answers what it has");
         let is_known = !outcome.is_refusal();
-        self.requests[request as usize].progress =
-            if is_known { Progress::Ended(outcome) } else { Progress::Unknown };
+        self.requests[request].progress = if is_known { Progress::Ended(outcome) } else { Progress::Unknown };
         let retry_after = if outcome.is_busy() { RETRY_AFTER } else { 0 };
         self.answer(request, outcome, retry_after, now);
-        self.release(request, now);
     }
 
     /// Whether a request that has waited for the disk or the bucket is still its gateway's, which goes on with it.
     pub(super) fn leaves_store(&mut self, request: u32, gateway: u32, incarnation: u16, now: Nanos) -> bool {
         let of = &mut self.gateways[gateway as usize];
-        if of.condition.is_down || of.condition.incarnation != incarnation {
+        if !of.condition.runs(incarnation) {
             return false;
         }
         let Some(at) = of.at_store.iter().position(|waits| *waits == request) else { return false };
         of.at_store.swap_remove(at);
-        if self.requests[request as usize].gateway == gateway {
+        if self.requests[request].gateway == gateway {
             return true;
         }
         // Another gateway has taken it over.
-        self.reclaims(request, gateway);
+        of.reclaims(request);
         self.release(request, now);
         false
     }
@@ -86,13 +84,12 @@ impl<O: Observer> World<'_, O> {
     /// A gateway of a work queue has an answer to its claim: it goes on with the request, unless that is another
     /// gateway's by now.
     pub(super) fn claimed(&mut self, request: u32, gateway: u32, incarnation: u16, now: Nanos) {
-        let condition = self.gateways[gateway as usize].condition;
-        if condition.is_down || condition.incarnation != incarnation {
+        if !self.gateways[gateway as usize].condition.runs(incarnation) {
             return;
         }
         let order = self.order(request, now);
         if self.leaves_store(request, gateway, incarnation, now) {
-            self.starts(gateway, order, now);
+            self.starts(gateway, &order, now);
         } else {
             self.gateways[gateway as usize].gateway.withdraw(&order, now);
             self.watches(gateway, now);

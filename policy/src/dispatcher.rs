@@ -177,7 +177,7 @@ struct Request<P, J> {
     wall: Time,
     /// While it is queued.
     job: Option<J>,
-    /// Since it runs.
+    /// While it runs.
     guest: Guest,
 }
 
@@ -290,8 +290,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
-        if self.workers[worker].ends.first().is_some_and(|(at, _)| *at <= now) {
-            return self.overdue(worker);
+        if let Some(guest) = self.overdue(worker, now) {
+            return Next::End(guest);
         }
         let can_start = self.may_have_work(worker);
         let Self { workers, accounts, .. } = self;
@@ -299,7 +299,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         match workers[worker].run_queue.choose(now, can_start, step_of) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew { up_to } => {
-                if let Some(request) = self.take(worker, up_to, |_, _| true) {
+                if let Some(request) = self.take(worker, up_to, |_, _, _| true) {
                     return self.start(worker, request, now);
                 }
                 // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
@@ -338,8 +338,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if !self.may_have_work(worker) {
             return Next::Idle(None);
         }
-        let short = |history: &RunHistory<P>, request: &Request<P, J>| {
-            history.of(&request.program).are_short() && request.job.as_ref().is_some_and(&is_at_hand)
+        let short = |history: &RunHistory<P>, requests: &Slab<Request<P, J>>, request: RequestId| {
+            let Request { program, job, .. } = &requests[request];
+            history.of(program).are_short() && job.as_ref().is_some_and(&is_at_hand)
         };
         match self.take(worker, u32::MAX, short) {
             Some(request) => self.start(worker, request, now),
@@ -500,6 +501,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// The number of a flow that has requests.
+    // Inlining is forced, here and elsewhere, where that is measured to help: the compiler goes by size, and not by how
+    // often a request passes.
     #[inline(always)]
     fn known(&self, key: &K) -> FlowNumber {
         self.names.of(key).expect("a flow has what was let in, and nothing else")
@@ -527,6 +530,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         accounts.decay_telling(now, has_guests, |account| names.let_go(*account));
     }
 
+    /// Keeps a request until it is [forgotten](Self::forget).
     fn enter(&mut self, flow: FlowNumber, submission: Submission<K, P, J>) -> RequestId {
         let Submission { load, program, deadline, cpu, wall, job, .. } = submission;
         let (job, guest) = (Some(job), Guest::default());
@@ -540,6 +544,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
     }
 
+    /// Takes a request that is not queued and has no guest any more.
     #[inline]
     fn forget(&mut self, request: RequestId) -> Request<P, J> {
         let forgotten = self.requests.remove(request);
@@ -566,19 +571,19 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
 
     /// Takes the next request for this worker, which [may have work](Self::may_have_work), out of the queue: of those
     /// that it may run and that `may_start`, and of accounts whose use is at this step at the most.
-    #[inline(always)]
+    #[inline]
     fn take(
         &mut self,
         worker: usize,
         up_to: u32,
-        may_start: impl Fn(&RunHistory<P>, &Request<P, J>) -> bool,
+        may_start: impl Fn(&RunHistory<P>, &Slab<Request<P, J>>, RequestId) -> bool,
     ) -> Option<RequestId> {
         let Self { requests, queue, slots, accounts, history, placement, .. } = self;
         let has_used_little =
             |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
         let eligible = |request: RequestId| {
-            let request = &requests[request];
-            placement.allows(worker, history.holds_up(&request.program)) && may_start(history, request)
+            let holds_up = history.some_hold_up() && history.holds_up(&requests[request].program);
+            placement.allows(worker, holds_up) && may_start(history, requests, request)
         };
         match self.alone {
             Alone::None => {
@@ -596,7 +601,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// Starts a request on a worker that has a free slot.
-    #[inline(always)]
+    #[inline]
     fn start(&mut self, worker: usize, id: RequestId, now: Time) -> Next<J> {
         let request = &mut self.requests[id];
         let job = request.job.take().expect("a request has its job until it starts");
@@ -631,7 +636,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// Takes a request whose deadline has come while it was queued.
-    #[inline(always)]
+    #[inline]
     fn expire_one(&mut self, now: Time) -> Option<J> {
         let is_due = self.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due { self.take_due(now) } else { None }
@@ -655,13 +660,15 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         Some(request)
     }
 
-    /// The time of the guest is up that ends first of this worker's, asleep or not.
-    fn overdue(&mut self, worker: usize) -> Next<J> {
+    /// A guest of this worker whose time is up, asleep or not.
+    #[inline]
+    fn overdue(&mut self, worker: usize, now: Time) -> Option<GuestId> {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
-        let Some((_, id)) = ends.pop_first() else { return Next::Idle(None) };
+        let &(_, id) = ends.first().filter(|(ends, _)| *ends <= now)?;
+        ends.pop_first();
         let Request { program, guest, .. } = &self.requests[guests[id]];
         self.history.update(program, |runs| runs.ended(SliceTime::Charged(guest.used)));
-        Next::End(id)
+        Some(id)
     }
 }
 
@@ -669,5 +676,34 @@ impl Worker {
     fn new() -> Self {
         let run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
         Self { run_queue, guests: Slab::new(), ends: BTreeSet::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_requests_held_is_given_back_when_all_have_left() {
+        const COUNT: usize = 10_000;
+        let mut dispatcher = Dispatcher::new(DispatcherLimits { slots: COUNT, ..Default::default() });
+        let (load, now) = (Load { requests: 1, bytes: 1 }, Time::ZERO);
+        for number in 0..COUNT {
+            let (key, program) = (("account", number), number % 3);
+            dispatcher.admit(&key, load, now).unwrap();
+            let (deadline, cpu, wall, job) = (None, Time::MAX, Time::MAX, number);
+            dispatcher.submit(Submission { key, load, program, deadline, cpu, wall, job });
+        }
+        let (mut guests, mut jobs) = (Vec::new(), Vec::new());
+        while let Next::Start { guest, job, .. } = dispatcher.next(0, now) {
+            guests.push(guest);
+            jobs.push(job);
+        }
+        assert_eq!((dispatcher.running(), dispatcher.requests.len()), (guests.len(), COUNT));
+        jobs.extend(dispatcher.drain());
+        guests.into_iter().for_each(|guest| dispatcher.release(0, guest));
+        assert!(dispatcher.requests.is_empty() && dispatcher.requests.capacity() <= KEPT_REQUESTS);
+        jobs.sort_unstable();
+        assert_eq!(jobs, (0..COUNT).collect::<Vec<_>>(), "each job is given out once");
     }
 }

@@ -110,7 +110,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
     }
 
     /// An entry that is there, without this being a use of it.
-    #[inline(always)]
+    #[inline]
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.find(key).map(|at| &self.entries[at].value)
     }
@@ -168,13 +168,13 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         first.map(|at| (&self.entries[at].key, self.entries[at].last_use)).min_by_key(|&(_, used)| used)
     }
 
-    #[inline(always)]
+    #[inline]
     fn find(&self, key: &K) -> Option<Handle> {
         let latest = self.latest.filter(|&at| self.entries[at].key == *key);
         latest.or_else(|| self.entry_of.get(key).copied())
     }
 
-    #[inline(always)]
+    #[inline]
     fn touch(&mut self, at: Handle, now: T) -> &mut V {
         // The latest is the last one of its account already.
         if self.latest != Some(at) {

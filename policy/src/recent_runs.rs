@@ -134,10 +134,16 @@ impl<P: Clone + Eq + Hash> RunHistory<P> {
         self.programs.peek(program).copied().unwrap_or(RecentRuns::UNKNOWN)
     }
 
-    /// Whether this program is known to [hold up](RecentRuns::hold_up) workers: where none is, it is not looked up.
+    /// Whether any program is known to [hold up](RecentRuns::hold_up) workers.
+    #[inline]
+    pub fn some_hold_up(&self) -> bool {
+        self.holding_up > 0
+    }
+
+    /// Whether this one is: where none does, it is not looked up.
     #[inline]
     pub fn holds_up(&self, program: &P) -> bool {
-        self.holding_up > 0 && self.of(program).hold_up()
+        self.some_hold_up() && self.of(program).hold_up()
     }
 
     /// The program has run. That which ran longest ago makes room.

@@ -88,7 +88,8 @@ pub trait Number: Copy {
     fn index(self) -> usize;
 }
 
-/// A table by numbers that are small: as long as the largest one whose entry was set.
+/// A table by numbers that are small: as long as the largest one whose entry was set. It stays that long, as does the
+/// slab that the numbers are of: there are as many as had requests at once.
 #[derive(Debug)]
 pub struct Dense<V>(Vec<V>);
 

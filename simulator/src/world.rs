@@ -11,13 +11,12 @@ mod group;
 mod life;
 pub mod observation;
 pub mod observer;
+mod requests;
 pub mod rest;
 pub mod shard;
 mod sites;
 mod stores;
 pub mod trace;
-
-use slab::Slab;
 
 use crate::clock::Nanos;
 use crate::clock::calendar::Calendar;
@@ -34,6 +33,7 @@ use event::Event;
 use failures::{Condition, Slowness};
 use group::{Group, groups};
 use observer::{Observer, Unobserved};
+use requests::Requests;
 use shard::Shard;
 use sites::Network;
 use trace::{Happening, Trace};
@@ -59,7 +59,7 @@ pub struct World<'s, O: Observer = Unobserved> {
     network: Network,
     /// By interval.
     conditions: Vec<Conditions>,
-    requests: Slab<Request>,
+    requests: Requests,
     made: u64,
     /// Events that came.
     events: u64,
@@ -141,7 +141,7 @@ impl<'s, O: Observer> World<'s, O> {
             links: Vec::new(),
             network: Network::default(),
             conditions: Vec::new(),
-            requests: Slab::new(),
+            requests: Requests::default(),
             made: 0,
             events: 0,
             shared_events: 0,
@@ -427,17 +427,17 @@ impl<'s, O: Observer> World<'s, O> {
 
     #[inline(always)]
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
-        if let Some(of) = self.requests.get(request as usize) {
+        if let Some(of) = self.requests.get(request) {
             self.observer.step(now, what, of);
         }
         if self.trace.is_some() {
-            let gateway = self.requests[request as usize].gateway;
+            let gateway = self.requests[request].gateway;
             self.writes(what, request, gateway, now);
         }
     }
 
     fn tell_at(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
-        self.observer.step(now, what, &self.requests[request as usize]);
+        self.observer.step(now, what, &self.requests[request]);
         self.writes(what, request, gateway, now);
     }
 
@@ -445,7 +445,7 @@ impl<'s, O: Observer> World<'s, O> {
     #[cold]
     fn writes(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
         let Some(trace) = &mut self.trace else { return };
-        let Request { number, key: (_, device), attempt, .. } = self.requests[request as usize];
+        let Request { number, key: (_, device), attempt, .. } = self.requests[request];
         trace.write(now, what, number, device, gateway, attempt);
         match what {
             Happening::Sent => self.captures(Captured::Sent, request, now),

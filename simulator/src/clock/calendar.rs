@@ -110,10 +110,12 @@ impl<E: Copy> Calendar<E> {
         2 * self.scheduled + self.work + self.today.work()
     }
 
-    /// An event is to come at `time`, or now where that is in the past.
+    /// An event is to come at `time`, or now where that is in the past. Inlined, it is made where it stays: what is
+    /// written in small pieces and copied in large ones at once is waited for.
     ///
     /// # Panics
     /// If there are more than four thousand million events.
+    #[inline(always)]
     pub fn schedule(&mut self, time: Nanos, event: E) {
         let (time, number) = (time.max(self.now), self.scheduled);
         self.scheduled += 1;
@@ -136,7 +138,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// When the next event comes, if any is to come.
-    #[inline]
+    #[inline(always)]
     pub fn next_time(&mut self) -> Option<Nanos> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
@@ -148,7 +150,7 @@ impl<E: Copy> Calendar<E> {
     ///
     /// # Panics
     /// If none is to come, or nobody has asked [when](Self::next_time).
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self) -> E {
         let Entry { time, event, .. } = self.today.take();
         self.now = time;

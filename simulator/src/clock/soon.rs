@@ -71,7 +71,7 @@ impl<E: Copy> Soon<E> {
     }
 
     /// Takes the next one, which has to be there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self) -> Entry<E> {
         let last = self.array.len() - 1;
         let entry = self.array[last];

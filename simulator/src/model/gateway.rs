@@ -338,6 +338,7 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     /// What a worker does until its next slice has begun, or until there is nothing to do; whether a slot became free.
+    #[inline(always)]
     fn work(&mut self, worker: usize, now: Nanos, effects: &mut impl Effects) -> bool {
         let mut is_released = false;
         loop {

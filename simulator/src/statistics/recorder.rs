@@ -71,6 +71,7 @@ impl Recorder {
     }
 
     /// What devices of a kind do in the interval of `now`, which is not before that of the last call.
+    #[inline(always)]
     pub fn group(&mut self, group: u32, now: Nanos) -> &mut GroupSample {
         if now >= self.ends {
             self.goes_on(now);

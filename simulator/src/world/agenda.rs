@@ -17,6 +17,7 @@ pub(super) struct Agenda<'w> {
 }
 
 impl Effects for Agenda<'_> {
+    #[inline(always)]
     fn slice_ends(&mut self, worker: usize, at: Nanos) {
         let (gateway, worker, incarnation) = (self.gateway, worker as u16, self.incarnation);
         self.calendar.schedule(at, Event::SliceEnds { gateway, worker, incarnation });

@@ -29,7 +29,7 @@ impl<O: Observer> World<'_, O> {
     #[cold]
     fn captures_traced(&mut self, what: Captured, request: u32, now: Nanos) {
         let Some(capture) = self.trace.as_mut().and_then(|trace| trace.capture.as_mut()) else { return };
-        let Request { number, key: (_, device), group, attempt, .. } = self.requests[request as usize];
+        let Request { number, key: (_, device), group, attempt, .. } = self.requests[request];
         let group = &self.groups[group as usize];
         let (of, program) = (group.devices, group.program);
         let server = match group.gateways.spread {

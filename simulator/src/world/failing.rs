@@ -129,7 +129,7 @@ impl<O: Observer> World<'_, O> {
         self.site_crashes(gateway, &mut lost, now);
         // Whoever was taken for lost before has its requests back already.
         let (own, others): (Vec<u32>, Vec<u32>) =
-            lost.into_iter().partition(|request| self.requests[*request as usize].gateway == gateway);
+            lost.into_iter().partition(|request| self.requests[*request].gateway == gateway);
         others.into_iter().for_each(|request| self.release(request, now));
         let first = self.first_gateways[group];
         if kind.config.durable {
@@ -151,20 +151,20 @@ impl<O: Observer> World<'_, O> {
         for group in &mut self.groups {
             let requests = &self.requests;
             gone.extend(group.condition.parked.extract_if(.., |(parked, _)| {
-                !parked.is_request() && requests[parked.request() as usize].gateway == gateway
+                !parked.is_request() && requests[parked.request()].gateway == gateway
             }));
         }
         for (parked, _) in gone {
-            self.observer.is_lost(now, &self.requests[parked.request() as usize]);
+            self.observer.is_lost(now, &self.requests[parked.request()]);
             self.release(parked.request(), now);
         }
         for request in own {
-            self.requests[request as usize].progress = Progress::Unknown;
+            self.requests[request].progress = Progress::Unknown;
             if self.brokers[group].is_some() {
                 let at = now + handed_out_again(kind, now);
                 self.calendar.schedule(at, Event::Arrives { request, gateway });
             } else {
-                self.observer.is_lost(now, &self.requests[request as usize]);
+                self.observer.is_lost(now, &self.requests[request]);
                 self.release(request, now);
             }
         }
@@ -173,14 +173,14 @@ impl<O: Observer> World<'_, O> {
     /// What a durable gateway has after a crash: what its disk has. The rest was not acknowledged.
     fn keeps_after_crash(&mut self, gateway: u32, lost: Vec<u32>, now: Nanos) {
         for request in lost {
-            let Request { group, safe, .. } = self.requests[request as usize];
+            let Request { group, safe, .. } = self.requests[request];
             if safe <= now {
                 self.gateways[gateway as usize].kept.push(request);
                 continue;
             }
-            self.requests[request as usize].progress = Progress::Unknown;
+            self.requests[request].progress = Progress::Unknown;
             if self.groups[group as usize].devices.qos == 0 {
-                self.observer.is_lost(now, &self.requests[request as usize]);
+                self.observer.is_lost(now, &self.requests[request]);
                 self.release(request, now);
             } else {
                 self.gateways[gateway as usize].parked.push((Parked::Request(request), now));
@@ -198,11 +198,11 @@ impl<O: Observer> World<'_, O> {
         let held = self.requests.iter().filter(|(_, request)| {
             request.gateway == gateway && request.progress == Progress::InFlight && !request.is_done
         });
-        let held: Vec<u32> = held.map(|(request, _)| request as u32).collect();
+        let held: Vec<u32> = held.map(|(request, _)| request).collect();
         // Whoever has the claim is asked again for as long before another one takes it over.
         let lease = kind.outcomes.as_ref().map_or(0, |_| kind.config.redelivery);
         for request in held {
-            let of = &mut self.requests[request as usize];
+            let of = &mut self.requests[request];
             of.progress = Progress::Unknown;
             of.gateway = u32::MAX;
             let site = &mut self.gateways[gateway as usize];
@@ -233,7 +233,7 @@ impl<O: Observer> World<'_, O> {
     /// Devices come back, each after a wait of its own, with what they had for a gateway and it had for them.
     fn unpark(&mut self, parked: Vec<(Parked, Nanos)>, now: Nanos) {
         for (parked, since) in parked {
-            let of = &mut self.requests[parked.request() as usize];
+            let of = &mut self.requests[parked.request()];
             let at = reconnected(&mut of.random, since, now);
             let gateway = of.gateway;
             match parked {

@@ -1,4 +1,7 @@
 //! The life of a request: its device makes it, a gateway gets it, runs it and answers, and its device is done with it.
+//!
+//! Where nothing is random on its way all of it happens in two events, when its device is due and when its guest's slice
+//! ends. Steps that nearly always follow one another are inlined, since a call takes as long as a step.
 
 use super::captured::Captured;
 use super::event::Event;
@@ -61,13 +64,13 @@ impl<O: Observer> World<'_, O> {
         });
         self.made += 1;
         self.recorder.group(of.group, now).made += 1;
-        self.transmit(request as u32, now);
+        self.transmit(request, now);
     }
 
     /// A device sends a request, again or for the first time.
     #[inline(always)]
     pub(super) fn transmit(&mut self, request: u32, now: Nanos) {
-        let of = &mut self.requests[request as usize];
+        let of = &mut self.requests[request];
         let group = &self.groups[of.group as usize];
         let (gateway, attempt) = (of.gateway, of.attempt);
         let at = match group.devices.link {
@@ -93,7 +96,7 @@ impl<O: Observer> World<'_, O> {
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
     pub(super) fn arrives(&mut self, request: u32, now: Nanos) {
-        let Request { group, progress, gateway, .. } = self.requests[request as usize];
+        let Request { group, progress, gateway, .. } = self.requests[request];
         let of = &self.groups[group as usize];
         if of.condition.is_cut() {
             self.parks(group, Parked::Request(request), now);
@@ -146,7 +149,7 @@ impl<O: Observer> World<'_, O> {
     /// There is no connection to the gateway of a request, which is lost or waits.
     #[cold]
     fn finds_nobody(&mut self, request: u32, gateway: u32, now: Nanos) {
-        let group = self.requests[request as usize].group;
+        let group = self.requests[request].group;
         if self.groups[group as usize].devices.qos == 0 {
             self.tell(Happening::Dropped, request, now);
             self.release(request, now);
@@ -159,7 +162,7 @@ impl<O: Observer> World<'_, O> {
     #[inline(always)]
     pub(super) fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let Self { requests, groups, gateways, .. } = self;
-        let (of, site) = (&mut requests[request as usize], &mut gateways[gateway as usize]);
+        let (of, site) = (&mut requests[request], &mut gateways[gateway as usize]);
         if of.progress != Progress::Unknown || site.reclaims(request) {
             return self.repeats(request, gateway, is_handed_out, now);
         }
@@ -185,7 +188,7 @@ impl<O: Observer> World<'_, O> {
     /// A request comes again: it joins what runs, or gets its outcome.
     #[cold]
     fn repeats(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
-        let of = &mut self.requests[request as usize];
+        let of = &mut self.requests[request];
         let progress = of.progress;
         if progress == Progress::Unknown {
             (of.progress, of.gateway) = (Progress::InFlight, gateway);
@@ -210,7 +213,7 @@ impl<O: Observer> World<'_, O> {
 
     /// What is asked of a gateway for a request.
     pub(super) fn order(&mut self, request: u32, now: Nanos) -> Order {
-        let of = &mut self.requests[request as usize];
+        let of = &mut self.requests[request];
         self.groups[of.group as usize].order(request, of, now)
     }
 
@@ -238,7 +241,7 @@ impl<O: Observer> World<'_, O> {
     #[inline(always)]
     pub(super) fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         let Self { requests, groups, gateways, links, observer, .. } = self;
-        let of = &mut requests[request as usize];
+        let of = &mut requests[request];
         let (group, site) = (&groups[of.group as usize], &mut gateways[of.gateway as usize]);
         observer.gives(now, outcome, of);
         if !site.condition.is_reachable() {
@@ -268,7 +271,7 @@ impl<O: Observer> World<'_, O> {
     /// A device has its answer.
     #[inline(always)]
     pub(super) fn answered(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
-        let Request { group, is_done, .. } = self.requests[request as usize];
+        let Request { group, is_done, .. } = self.requests[request];
         if self.groups[group as usize].condition.is_cut() {
             return self.parks(group, Parked::Answer { request, outcome, retry_after }, now);
         }
@@ -284,7 +287,7 @@ impl<O: Observer> World<'_, O> {
 
     /// A device has waited for an answer for too long.
     pub(super) fn times_out(&mut self, request: u32, attempt: u16, now: Nanos) {
-        let Request { attempt: current, is_done, .. } = self.requests[request as usize];
+        let Request { attempt: current, is_done, .. } = self.requests[request];
         if !is_done && current == attempt && !self.try_again(request, 0, now) {
             self.is_done(request, Outcome::Unanswered, now);
         }
@@ -293,7 +296,7 @@ impl<O: Observer> World<'_, O> {
 
     /// Has a device send a request again later, after `least` at the earliest. False where it has done so often enough.
     fn try_again(&mut self, request: u32, least: Nanos, now: Nanos) -> bool {
-        let of = &mut self.requests[request as usize];
+        let of = &mut self.requests[request];
         let group = self.groups[of.group as usize].devices;
         if of.attempt >= group.retries {
             return false;
@@ -312,7 +315,7 @@ impl<O: Observer> World<'_, O> {
     #[inline(always)]
     fn is_done(&mut self, request: u32, outcome: Outcome, now: Nanos) {
         self.tell(Happening::Done(outcome), request, now);
-        let of = &mut self.requests[request as usize];
+        let of = &mut self.requests[request];
         of.is_done = true;
         let sample = self.recorder.group(of.group, now);
         sample.outcomes[outcome as usize] += 1;
@@ -330,14 +333,14 @@ impl<O: Observer> World<'_, O> {
     /// Something refers to a request no more. What nothing refers to is gone, and its device will hear nothing of it.
     #[inline(always)]
     pub(super) fn release(&mut self, request: u32, now: Nanos) {
-        let of = &mut self.requests[request as usize];
-        of.references -= 1;
+        let of = &mut self.requests[request];
+        of.references = of.references.checked_sub(1).expect("who refers to a request is counted");
         if of.references == 0 {
             if !of.is_done {
                 self.is_done(request, Outcome::Unanswered, now);
             }
-            let request = self.requests.remove(request as usize);
-            self.network.forget(request.number);
+            self.network.forget(self.requests[request].number);
+            self.requests.remove(request);
         }
     }
 }

@@ -109,6 +109,7 @@ impl Network {
     }
 
     /// A request is gone: nobody asks for it any more.
+    #[inline(always)]
     pub(super) fn forget(&mut self, number: u64) {
         for router in &mut self.routers {
             router.visits.remove(&number);
@@ -179,7 +180,7 @@ impl<O: Observer> World<'_, O> {
     /// It leaves where its device asks for another site, or where that is less busy.
     fn departs_from(&mut self, site: usize, gateway: u32, order: &Order, now: Nanos) -> bool {
         let request = order.job.request;
-        let of = &self.requests[request as usize];
+        let of = &self.requests[request];
         let is_home = of.gateway == gateway;
         let group = self.groups[of.group as usize].devices;
         let visit = self.network.visit(gateway, of.number).filter(|_| self.observer.regards_way());
@@ -350,7 +351,7 @@ impl<O: Observer> World<'_, O> {
 
     /// A gateway has the outcome of a request of another site, or of one that another gateway has taken over.
     pub(super) fn concludes_visit(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) {
-        let number = self.requests[request as usize].number;
+        let number = self.requests[request].number;
         if let Some(site) = self.network.site_of(gateway)
             && let Some(visit) = self.network.routers[site].visits.get_mut(&number)
         {
@@ -370,7 +371,7 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn site_crashes(&mut self, gateway: u32, lost: &mut Vec<u32>, now: Nanos) {
         let Some(site) = self.network.site_of(gateway) else { return };
         let (visiting, own): (Vec<u32>, Vec<u32>) =
-            lost.drain(..).partition(|request| self.requests[*request as usize].gateway != gateway);
+            lost.drain(..).partition(|request| self.requests[*request].gateway != gateway);
         *lost = own;
         let router = &mut self.network.routers[site];
         router.instance += 1;
@@ -380,7 +381,7 @@ impl<O: Observer> World<'_, O> {
             self.release(request, now);
         }
         for request in departing.into_iter().map(|departure| departure.content.request) {
-            if self.requests[request as usize].gateway == gateway {
+            if self.requests[request].gateway == gateway {
                 lost.push(request);
             } else {
                 self.release(request, now);
@@ -567,7 +568,7 @@ impl<O: Observer> World<'_, O> {
             let (instance, session) = (router.instance, router.connections[at].session);
             let Some((number, departing)) = router.departures.send(&to, at, policy_time(now)) else { return };
             let Departing { request, deadline, .. } = *departing;
-            let of = &self.requests[request as usize];
+            let of = &self.requests[request];
             let visit = router.visits.get(&of.number).filter(|_| of.gateway != gateway);
             let mut path = visit.map(|visit| visit.path.clone()).unwrap_or_default();
             path.push(site as u16);
@@ -597,7 +598,7 @@ impl<O: Observer> World<'_, O> {
 
     /// Another site asks what has become of a request.
     fn probed(&mut self, site: usize, from: usize, request: u32, tag: Tag, now: Nanos) {
-        let number = self.requests[request as usize].number;
+        let number = self.requests[request].number;
         let says = match self.network.routers[site].visits.get(&number) {
             Some(Visit { ended: Some(outcome), .. }) => Says::Answer(*outcome),
             Some(visit) if visit.askers.contains(&(from, tag)) => Says::Running,
@@ -618,7 +619,7 @@ impl<O: Observer> World<'_, O> {
 
     fn sends(&mut self, packet: Packet, now: Nanos) {
         let (request, site) = (packet.request, packet.from);
-        self.requests[request as usize].references += 1;
+        self.requests[request].references += 1;
         let number = self.network.packets.insert(packet) as u32;
         let at = self.site_link(site, Direction::Up, number, now);
         self.calendar.schedule(at, Event::AtMaster { packet: number });
@@ -628,7 +629,7 @@ impl<O: Observer> World<'_, O> {
     fn site_link(&mut self, site: usize, direction: Direction, number: u32, now: Nanos) -> Nanos {
         let Some(link) = self.scenario.sites[site].link else { return now };
         let packet = &self.network.packets[number as usize];
-        let program = self.groups[self.requests[packet.request as usize].group as usize].program;
+        let program = self.groups[self.requests[packet.request].group as usize].program;
         let bytes = ENVELOPE
             + match packet.says {
                 Says::Request { .. } => program.request,
@@ -651,8 +652,8 @@ impl<O: Observer> World<'_, O> {
         deadline: Option<Nanos>,
         now: Nanos,
     ) {
-        self.observer.visits(now, site, from, &path, &self.requests[request as usize]);
-        let number = self.requests[request as usize].number;
+        self.observer.visits(now, site, from, &path, &self.requests[request]);
+        let number = self.requests[request].number;
         let router = &mut self.network.routers[site];
         let gateway = router.gateway;
         router.counters.visited += 1;
@@ -702,7 +703,7 @@ impl<O: Observer> World<'_, O> {
     /// for each way by which its requests come.
     fn order_at(&mut self, gateway: u32, request: u32, deadline: Option<Nanos>, now: Nanos) -> Order {
         let order = Order { deadline, ..self.order(request, now) };
-        let of = &self.requests[request as usize];
+        let of = &self.requests[request];
         let (home, number) = (of.gateway, of.number);
         match self.network.visit(gateway, number) {
             Some(visit) if home != gateway => {

@@ -14,7 +14,7 @@ impl<O: Observer> World<'_, O> {
         let Some(outcomes) = &of.kind.outcomes else { return };
         of.at_store.push(request);
         let incarnation = of.condition.incarnation;
-        let at = now + outcomes.draw(&mut self.requests[request as usize].random);
+        let at = now + outcomes.draw(&mut self.requests[request].random);
         self.calendar.schedule(at, Event::Claimed { request, gateway, incarnation });
     }
 
@@ -23,7 +23,7 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn keeps(&mut self, gateway: u32, request: u32, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
         if let Some(disk) = &of.kind.disk {
-            let of_request = &mut self.requests[request as usize];
+            let of_request = &mut self.requests[request];
             of_request.safe = of.disk.write(disk.draw(&mut of_request.random), now);
         }
     }
@@ -33,7 +33,7 @@ impl<O: Observer> World<'_, O> {
     #[inline(always)]
     pub(super) fn concludes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) -> bool {
         let Self { requests, gateways, .. } = self;
-        let (of, site) = (&mut requests[request as usize], &mut gateways[gateway as usize]);
+        let (of, site) = (&mut requests[request], &mut gateways[gateway as usize]);
         if of.gateway != gateway {
             site.reclaims(request);
             self.concludes_visit(gateway, request, outcome, now);
@@ -57,10 +57,9 @@ impl<O: Observer> World<'_, O> {
     /// A request is answered, and its outcome known from now on.
     #[inline(always)]
     pub(super) fn finishes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) {
-        debug_assert_eq!(self.requests[request as usize].gateway, gateway, "a gateway answers what it has");
+        debug_assert_eq!(self.requests[request].gateway, gateway, "a gateway answers what it has");
         let is_known = !outcome.is_refusal();
-        self.requests[request as usize].progress =
-            if is_known { Progress::Ended(outcome) } else { Progress::Unknown };
+        self.requests[request].progress = if is_known { Progress::Ended(outcome) } else { Progress::Unknown };
         let retry_after = if outcome.is_busy() { RETRY_AFTER } else { 0 };
         self.answer(request, outcome, retry_after, now);
     }
@@ -73,7 +72,7 @@ impl<O: Observer> World<'_, O> {
         }
         let Some(at) = of.at_store.iter().position(|waits| *waits == request) else { return false };
         of.at_store.swap_remove(at);
-        if self.requests[request as usize].gateway == gateway {
+        if self.requests[request].gateway == gateway {
             return true;
         }
         // Another gateway has taken it over.

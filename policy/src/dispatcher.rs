@@ -636,7 +636,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// Takes a request whose deadline has come while it was queued.
-    #[inline]
+    #[inline(always)]
     fn expire_one(&mut self, now: Time) -> Option<J> {
         let is_due = self.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due { self.take_due(now) } else { None }

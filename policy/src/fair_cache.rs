@@ -174,7 +174,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         latest.or_else(|| self.entry_of.get(key).copied())
     }
 
-    #[inline]
+    #[inline(always)]
     fn touch(&mut self, at: Handle, now: T) -> &mut V {
         // The latest is the last one of its account already.
         if self.latest != Some(at) {

@@ -1,7 +1,7 @@
 //! The life of a request: its device makes it, a gateway gets it, runs it and answers, and its device is done with it.
 //!
-//! Where neither links nor disks take time all of it happens in two events: its device is due, and its guest's slice ends.
-//! Steps that nearly always follow one another are inlined, since a call takes as long as a step.
+//! Where neither links nor disks take time all of it happens in two events: its device is due, and its guest's slice
+//! ends. Steps that nearly always follow one another are inlined, since a call takes as long as a step.
 
 use super::captured::Captured;
 use super::event::Event;

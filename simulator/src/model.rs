@@ -1,5 +1,5 @@
-//! The entities of a world, each as a state machine: time comes in as a parameter, what follows goes out as values or to
-//! what is handed in for it.
+//! The entities of a world, each as a state machine: time comes in as a parameter, what follows goes out as values or
+//! to what is handed in for it.
 
 pub mod broker;
 pub mod device;

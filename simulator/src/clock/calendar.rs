@@ -104,8 +104,8 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
-    /// What all this has cost: each event is put in and taken out; lists, words of the bitmap and levels of today's heap
-    /// are gone through. It counts what a clock would measure, and is the same on each machine.
+    /// What all this has cost: each event is put in and taken out; lists, words of the bitmap and levels of today's
+    /// heap are gone through. It counts what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
         2 * self.scheduled + self.work + self.today.work()
     }

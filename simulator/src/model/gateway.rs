@@ -316,13 +316,6 @@ impl<S: Scheduler> Gateway<S> {
     /// Of the workers that run nothing and have a slot, the first ones look at the queue, as many as it has requests.
     #[inline(always)]
     fn wake_others(&mut self, now: Nanos, effects: &mut impl Effects) {
-        if self.idle > 0 && self.dispatcher.queued() > 0 {
-            self.wake_idle(now, effects);
-        }
-    }
-
-    #[inline(always)]
-    fn wake_idle(&mut self, now: Nanos, effects: &mut impl Effects) {
         let (mut left, mut worker) = (self.dispatcher.queued(), 0);
         while self.idle > 0 && left > 0 && worker < self.workers.len() {
             if self.workers[worker].slice.is_none() && self.dispatcher.may_have_work(worker) {

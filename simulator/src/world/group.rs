@@ -38,6 +38,7 @@ pub(super) fn groups<'s>(scenario: &'s Scenario, shard: &Shard, first_gateways: 
     let groups = scenario.devices.iter().zip(&first_numbers);
     let group = |(devices, first): (&'s DeviceGroup, &u32)| {
         let (first_account, per_account) = match devices.account {
+            // All of them are one.
             Some(other) => (first_numbers[other], u32::MAX),
             None => (*first, devices.per_account as u32),
         };

@@ -1,6 +1,6 @@
 //! The life of a request: its device makes it, a gateway gets it, runs it and answers, and its device is done with it.
 //!
-//! Where nothing is random on its way all of it happens in two events, when its device is due and when its guest's slice
+//! Where neither links nor disks take time all of it happens in two events: its device is due, and its guest's slice
 //! ends. Steps that nearly always follow one another are inlined, since a call takes as long as a step.
 
 use super::captured::Captured;

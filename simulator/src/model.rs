@@ -5,6 +5,7 @@ pub mod broker;
 pub mod device;
 pub mod disk;
 pub mod gateway;
+mod idle;
 pub mod link;
 pub mod modules;
 pub mod order;

@@ -6,6 +6,7 @@
 
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
 
+use super::idle::Idle;
 use super::modules::{ModuleCounters, Modules, Turn};
 use super::order::{Job, Key, Order};
 use super::outcome::Outcome;
@@ -78,7 +79,7 @@ pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     dispatcher: S,
     workers: Vec<Worker>,
     /// Workers that run no slice.
-    idle: usize,
+    idle: Idle,
     /// When it is to look for what is overdue, if that is scheduled.
     looks: Option<Nanos>,
     /// How many times as long everything takes.
@@ -121,7 +122,7 @@ impl<S: Scheduler> Gateway<S> {
         Self {
             dispatcher,
             workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
-            idle: workers,
+            idle: Idle::all(workers),
             looks: None,
             slowness: 1.0,
             counters: Counters::default(),
@@ -201,7 +202,7 @@ impl<S: Scheduler> Gateway<S> {
     pub fn slice_ends(&mut self, worker: usize, now: Nanos, effects: &mut impl Effects) -> Option<Answer> {
         let Worker { slice, guests } = &mut self.workers[worker];
         let Slice { guest, length } = slice.take()?;
-        self.idle += 1;
+        self.idle.insert(worker);
         let of = guests[guest].as_mut()?;
         of.remaining -= length;
         let took = self.settings.took(std::mem::take(&mut of.is_new), length);
@@ -294,7 +295,7 @@ impl<S: Scheduler> Gateway<S> {
         self.dispatcher.restart(self.settings.limits);
         self.workers.fill_with(Worker::default);
         // Its machine is as slow as before.
-        (self.idle, self.looks) = (self.workers.len(), None);
+        (self.idle, self.looks) = (Idle::all(self.workers.len()), None);
         lost
     }
 
@@ -317,16 +318,17 @@ impl<S: Scheduler> Gateway<S> {
     #[inline(always)]
     fn wake_others(&mut self, now: Nanos, effects: &mut impl Effects) {
         let (mut left, mut worker) = (self.dispatcher.queued(), 0);
-        while self.idle > 0 && left > 0 && worker < self.workers.len() {
-            if self.workers[worker].slice.is_none() && self.dispatcher.may_have_work(worker) {
+        while left > 0
+            && let Some(idle) = self.idle.next(worker)
+        {
+            worker = idle + 1;
+            if self.dispatcher.may_have_work(idle) {
                 left -= 1;
-                if self.work(worker, now, effects) {
+                if self.work(idle, now, effects) {
                     // What waited for that slot may be for a worker that was passed over.
                     (left, worker) = (self.dispatcher.queued(), 0);
-                    continue;
                 }
             }
-            worker += 1;
         }
     }
 
@@ -386,7 +388,7 @@ impl<S: Scheduler> Gateway<S> {
         };
         let takes = if self.slowness == 1.0 { length } else { slower(length, self.slowness) };
         *slice = Some(Slice { guest, length });
-        self.idle -= 1;
+        self.idle.remove(worker);
         self.counters.busy += takes;
         self.counters.slices += 1;
         effects.slice_ends(worker, now + takes);

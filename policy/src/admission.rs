@@ -313,7 +313,7 @@ impl ServiceRate {
                 self.sample();
             }
         }
-        self.advanced_to = now;
+        self.advanced_to = self.advanced_to.max(now);
     }
 
     fn sample(&mut self) {

@@ -9,7 +9,7 @@ use std::ops::{Index, IndexMut};
 /// An emptied slab keeps room for this many nodes and gives the rest back.
 const KEPT_NODES: usize = 64;
 
-/// Where a node is in its slab, counted from one, so that a place for a handle is no larger than one; valid until the
+/// Where a node is in its slab, counted from one, so that an optional handle is no larger than one; valid until the
 /// node is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Handle(NonZeroU32);

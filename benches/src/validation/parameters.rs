@@ -81,7 +81,7 @@ impl Parameters {
         for name in programs.iter().copied() {
             let request = deployment.request_in_envelope(name);
             let asked = ask(&mut connection, &request, |count, since| count < FEW || since < TIME)?;
-            runs.insert(name, undisturbed(asked.iter().map(|asked| asked.run).collect()));
+            runs.insert(name, asked.iter().map(|asked| asked.run).collect());
         }
         connection.close()?;
         Ok(Parameters { link: one_way(ways), ingress, overhead, tick: tick(), nothing: run, runs })
@@ -155,18 +155,10 @@ fn echoes(address: SocketAddr) -> Result<Vec<Duration>> {
     Ok(all)
 }
 
-/// From one answer to the next, where so many ask for a program at once that no thread sleeps.
+/// From one answer to the next, where enough ask for a program at once that no thread sleeps.
 fn between_answers(address: SocketAddr, program: &Request) -> Result<Duration> {
     let measured = load::run(address, &Load::closed(program, load::MAX_IN_FLIGHT, TIME))?;
     Ok(Duration::from_secs_f64(1.0 / measured.requests_per_second()))
-}
-
-/// Runs of a program that does the same each time, without those that the machine has held up: on an idle one it does
-/// so more often than on one that is busy.
-fn undisturbed(mut runs: Vec<Duration>) -> Vec<Duration> {
-    let most = 2 * median(runs.iter().copied());
-    runs.retain(|run| *run <= most);
-    runs
 }
 
 /// How long a thread sleeps that asks for a slice, as the gateway's ticker does.

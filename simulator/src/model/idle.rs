@@ -1,4 +1,4 @@
-//! Which workers of a gateway run no slice: a bit for each, so that the next one is found without looking at the others.
+//! Which workers of a gateway run no slice: a bit for each, by which the next one is found without looking at others.
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -8,7 +8,7 @@ pub(super) struct Idle(Vec<u64>);
 const PER_WORD: usize = u64::BITS as usize;
 
 impl Idle {
-    /// So many workers are idle.
+    /// All of this many workers are idle.
     pub(super) fn all(workers: usize) -> Self {
         let mut idle = Self(vec![0; workers.div_ceil(PER_WORD)]);
         (0..workers).for_each(|worker| idle.insert(worker));

@@ -106,7 +106,8 @@ pub fn describe(kind: Kind, all: &[Parameters]) -> String {
     };
     format!(
         "{}: one way {} and {} more in the mean, half of {link}; `ingress` {} by an empty program, which ran {}, \
-         `overhead` {} by many of them at once; `slice`, by a thread that sleeps as the ticker does, {}; runs on an idle gateway in the mean: {}.",
+         `overhead` {} by many of them at once; `slice`, by a thread that sleeps as the ticker does, {}; runs on an idle \
+         gateway in the mean: {}.",
         kind.describe(),
         mean_of(&|of| of.link.0),
         mean_of(&|of| of.link.1),

@@ -349,9 +349,9 @@ impl<S: Scheduler> Gateway<S> {
                 }
                 Next::End(guest) => {
                     self.dispatcher.release(worker, guest);
-                    self.end(worker, guest, Outcome::WallLimit)
-                        .into_iter()
-                        .for_each(|of| effects.answers(of));
+                    if let Some(answer) = self.end(worker, guest, Outcome::WallLimit) {
+                        effects.answers(answer);
+                    }
                     is_released = true;
                 }
                 Next::Expired(job) => self.expired(job, effects),

@@ -38,6 +38,29 @@ pub struct Request {
     pub is_done: bool,
 }
 
+#[cfg(test)]
+impl Request {
+    /// One that something refers to, for tests that look at its number alone.
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self {
+            number,
+            device: 0,
+            key: (0, 0),
+            group: 0,
+            gateway: 0,
+            created: 0,
+            random: Stream::new(1, "test", number),
+            demand: 1,
+            sleep: 0,
+            attempt: 0,
+            references: 1,
+            safe: 0,
+            progress: Progress::Unknown,
+            is_done: false,
+        }
+    }
+}
+
 /// What a gateway knows of a request, by its `id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {

@@ -250,8 +250,6 @@ impl Observer for Invariants<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Progress;
-    use crate::random::Stream;
     use std::path::Path;
 
     const WORLD: &str = "duration = \"1s\"\n[program.p]\ntime = \"1ms\"\n[gateway.g]\nspread = \"queue\"\nwindow = 2\n\
@@ -259,25 +257,6 @@ mod tests {
 
     /// Sites that requests come from and go to.
     const SITES: usize = 10;
-
-    fn request(number: u64) -> Request {
-        Request {
-            number,
-            device: 0,
-            key: (0, 0),
-            group: 0,
-            gateway: 0,
-            created: 0,
-            random: Stream::new(1, "test", number),
-            demand: 1,
-            sleep: 0,
-            attempt: 0,
-            references: 1,
-            safe: 0,
-            progress: Progress::Unknown,
-            is_done: false,
-        }
-    }
 
     /// What is seen in a world in which this happens.
     fn seen(happens: impl FnOnce(&mut Invariants<'_>)) -> Option<Invariant> {
@@ -292,7 +271,7 @@ mod tests {
     #[test]
     fn a_request_has_one_outcome_however_often_it_is_answered() {
         let answers = |outcomes: &[Outcome]| {
-            seen(|world| outcomes.iter().for_each(|outcome| world.gives(1, *outcome, &request(7))))
+            seen(|world| outcomes.iter().for_each(|outcome| world.gives(1, *outcome, &Request::numbered(7))))
         };
         assert_eq!(answers(&[Outcome::BusyFlow, Outcome::Ok, Outcome::Ok]), None);
         assert_eq!(answers(&[Outcome::Ok, Outcome::WallLimit]), Some(Invariant::AnsweredTwice));
@@ -301,16 +280,18 @@ mod tests {
 
     #[test]
     fn a_request_ends_once_with_an_answer_that_was_given() {
-        let done = |world: &mut Invariants<'_>, outcome| world.step(2, Happening::Done(outcome), &request(0));
+        let done = |world: &mut Invariants<'_>, outcome| {
+            world.step(2, Happening::Done(outcome), &Request::numbered(0))
+        };
         assert_eq!(seen(|world| done(world, Outcome::Ok)), Some(Invariant::Books), "nobody gave it");
         assert_eq!(seen(|world| done(world, Outcome::Unanswered)), Some(Invariant::Lost));
         let in_a_crash = |world: &mut Invariants<'_>| {
-            world.is_lost(1, &request(0));
+            world.is_lost(1, &Request::numbered(0));
             done(world, Outcome::Unanswered);
         };
         assert_eq!(seen(in_a_crash), None);
         let twice = |world: &mut Invariants<'_>| {
-            world.gives(1, Outcome::Ok, &request(0));
+            world.gives(1, Outcome::Ok, &Request::numbered(0));
             done(world, Outcome::Ok);
             assert!(!world.has_seen_enough());
             done(world, Outcome::Ok);
@@ -321,7 +302,7 @@ mod tests {
     #[test]
     fn what_is_still_open_when_nothing_more_happens_is_lost() {
         let open = |world: &mut Invariants<'_>, rest| {
-            world.step(0, Happening::Sent, &request(0));
+            world.step(0, Happening::Sent, &Request::numbered(0));
             world.ended(rest, 9, std::iter::empty());
         };
         assert_eq!(seen(|world| open(world, Rest::Stuck)), Some(Invariant::Lost));
@@ -334,7 +315,7 @@ mod tests {
         // From each site of a way to the next; the first one's gateway is its own.
         let goes = |way: &[u16]| {
             seen(|world| {
-                let request = Request { gateway: 1 + u32::from(way[0]), ..request(0) };
+                let request = Request { gateway: 1 + u32::from(way[0]), ..Request::numbered(0) };
                 for at in 1..way.len() {
                     world.visits(1, way[at].into(), way[at - 1].into(), &way[..at], &request);
                 }
@@ -349,7 +330,7 @@ mod tests {
     fn a_site_that_forgets_where_a_request_was_is_seen() {
         let says = |path: &[u16]| {
             seen(|world| {
-                let request = Request { gateway: 1, ..request(0) };
+                let request = Request { gateway: 1, ..Request::numbered(0) };
                 world.visits(1, 1, 0, &[0], &request);
                 world.visits(2, 2, 1, path, &request);
             })

@@ -68,39 +68,22 @@ impl IndexMut<u32> for Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Progress;
-    use crate::random::Stream;
-
-    fn request(number: u64) -> Request {
-        Request {
-            number,
-            device: 0,
-            key: (0, 0),
-            group: 0,
-            gateway: 0,
-            created: 0,
-            random: Stream::new(1, "test", number),
-            demand: 1,
-            sleep: 0,
-            attempt: 0,
-            references: 1,
-            safe: 0,
-            progress: Progress::Unknown,
-            is_done: false,
-        }
-    }
 
     #[test]
     fn a_number_is_given_again_when_its_request_is_gone() {
         let mut requests = Requests::default();
-        let numbers: Vec<u32> = (0..3).map(|number| requests.insert(request(number))).collect();
+        let numbers: Vec<u32> = (0..3).map(|number| requests.insert(Request::numbered(number))).collect();
         assert_eq!(numbers, [0, 1, 2]);
         for gone in [1, 0] {
             requests[gone].references = 0;
             requests.remove(gone);
         }
         assert_eq!(requests.iter().map(|(number, of)| (number, of.number)).collect::<Vec<_>>(), [(2, 2)]);
-        assert_eq!((requests.insert(request(3)), requests.insert(request(4))), (0, 1), "the last one first");
+        assert_eq!(
+            (requests.insert(Request::numbered(3)), requests.insert(Request::numbered(4))),
+            (0, 1),
+            "the last one first"
+        );
         assert_eq!(requests.iter().map(|(_, of)| of.number).collect::<Vec<_>>(), [3, 4, 2]);
         for gone in 0..3 {
             requests[gone].references = 0;

@@ -83,9 +83,7 @@ impl<A: Clone, T: Table<A, Time>> AccountUse<A, T> {
     #[cold]
     fn halve(&mut self, now: Time, has_guests: impl Fn(&A) -> bool, mut tell: impl FnMut(&A)) {
         let late = now.saturating_sub(self.halves);
-        // In 64 bits, which divide faster: milliseconds fill them after half a billion years.
-        let half_lives =
-            1 + (late.as_millis() as u64 / AccountUse::<()>::HALF_LIFE.as_millis() as u64) as u32;
+        let half_lives = 1 + (late.as_nanos() / AccountUse::<()>::HALF_LIFE.as_nanos()) as u32;
         self.halves += AccountUse::<()>::HALF_LIFE * half_lives;
         let parts = 1 << half_lives.min(AccountUse::<()>::MEMORY);
         let Self { used, accounts, .. } = self;
@@ -110,7 +108,7 @@ impl<A: Clone, T: Table<A, Time>> AccountUse<A, T> {
 
     /// At which step of use the account is.
     pub fn step_of(&self, account: &A) -> u32 {
-        (self.used.get(account).as_micros() as u64 / AccountUse::<()>::STEP.as_micros() as u64) as u32
+        (self.used.get(account).as_nanos() / AccountUse::<()>::STEP.as_nanos()) as u32
     }
 
     /// Accounts that are remembered.

@@ -22,6 +22,7 @@
 //! All operations are O(1).
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::Time;
 use crate::fair_queue::Full;
@@ -332,8 +333,8 @@ impl ServiceRate {
         // Before the first sample is complete, as much of it as there is.
         let rate = self.mean.unwrap_or_else(|| self.served as f64 / self.busy.as_secs_f64());
         // No rate (0) and no time (0 / 0) both end at the upper bound.
-        Time::try_from_secs_f64(requests as f64 / rate)
-            .unwrap_or(Time::MAX)
+        Duration::try_from_secs_f64(requests as f64 / rate)
+            .map_or(Time::MAX, Time::from)
             .clamp(Busy::MIN_RETRY_AFTER, Busy::MAX_RETRY_AFTER)
     }
 }

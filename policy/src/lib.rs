@@ -49,6 +49,7 @@ pub mod retention;
 pub mod slices;
 pub mod slots;
 pub mod table;
+pub mod time;
 pub mod window;
 
 pub use account_use::AccountUse;
@@ -67,11 +68,8 @@ pub use restarts::Restarts;
 pub use retention::Retention;
 pub use slices::{AccountId, Choice, GuestId, RunQueue};
 pub use slots::{NoSlot, Shares, Slots};
+pub use time::Time;
 pub use window::{Receipt, Received, Window};
-
-/// A point in time: how long after a start that the driver chose once, for all parts. It never goes
-/// backwards.
-pub type Time = std::time::Duration;
 
 /// How many requests one flow may have waiting, unless configured otherwise.
 pub const DEFAULT_WAITING_PER_FLOW: usize = 4096;

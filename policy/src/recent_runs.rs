@@ -176,8 +176,8 @@ mod tests {
         const HOLD_UP: Time = RecentRuns::HOLD_UP;
         let mut runs = RecentRuns::UNKNOWN;
         // The kernel may have run others in a slice that is free, and the tick that ends one may have come late.
-        runs.slice_took(SliceTime::Free(4 * HOLD_UP));
-        runs.slice_took(SliceTime::Charged(4 * HOLD_UP));
+        runs.slice_took(SliceTime::Free(HOLD_UP * 4));
+        runs.slice_took(SliceTime::Charged(HOLD_UP * 4));
         runs.slice_took(SliceTime::Overrun(HOLD_UP / 2));
         assert!(!runs.hold_up());
         for _ in 0..2 {

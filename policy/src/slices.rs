@@ -266,8 +266,7 @@ impl RunQueue {
 }
 
 fn level_of(used: Time) -> usize {
-    // Microseconds overflow 64 bits after half a million years.
-    let shorts = used.as_micros() as u64 / RunQueue::SHORT.as_micros() as u64;
+    let shorts = used.as_nanos() / RunQueue::SHORT.as_nanos();
     ((u64::BITS - shorts.leading_zeros()) as usize).min(LEVELS - 1)
 }
 

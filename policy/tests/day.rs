@@ -358,5 +358,5 @@ impl Day {
 }
 
 fn ms(ms: f64) -> Time {
-    Time::from_secs_f64(ms / 1000.0)
+    Time::from_nanos((ms * 1e6).round() as u64)
 }

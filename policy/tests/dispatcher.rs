@@ -42,7 +42,7 @@ struct Request {
 
 fn requests() -> impl Strategy<Value = Vec<Request>> {
     let us = |range| (range as std::ops::Range<u64>).prop_map(Time::from_micros);
-    let longest = LONGEST_SLICE.as_micros() as u64;
+    let longest = LONGEST_SLICE.as_micros();
     let slice = prop_oneof![4 => us(1..150), 2 => us(150..1000), 1 => us(1000..longest)];
     let sleep = prop_oneof![4 => Just(Time::ZERO), 1 => us(1..50_000), 1 => us(200_000..400_000)];
     let request = (

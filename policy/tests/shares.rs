@@ -133,7 +133,7 @@ fn a_request_does_not_wait_for_another_accounts_flood() {
     for flood in [ms(1), ms(2), ms(6), ms(100), ENDLESS] {
         let seen = run(&[calm, closed("flood", 64, flood)], ms(5_000));
         // A fifth is for what is overdue, and one slice was running.
-        let most = ms(6) * 5 / 4 + 3 * SLICE;
+        let most = ms(6) * 5 / 4 + SLICE * 3;
         assert!(seen["calm"].longest <= most, "beside requests of {flood:?}: {:?}", seen["calm"]);
         assert!(seen["flood"].used >= ms(4_400), "what is left is the flood's: {seen:?}");
     }
@@ -159,8 +159,8 @@ fn what_is_short_does_not_wait_for_what_is_long_of_its_own_account() {
         |hogs: usize, of: Clients| run(&[of, closed("own", hogs, ENDLESS)], ms(4_000))[of.account].longest;
     // `Seen` of one account has both; the endless ones never end.
     for hogs in [1, 8, 64] {
-        assert!(longest(hogs, short) <= 2 * SLICE, "{hogs} of its own: {:?}", longest(hogs, short));
-        assert!(longest(hogs, apart) <= 2 * SLICE, "{hogs} of another account: {:?}", longest(hogs, apart));
+        assert!(longest(hogs, short) <= SLICE * 2, "{hogs} of its own: {:?}", longest(hogs, short));
+        assert!(longest(hogs, apart) <= SLICE * 2, "{hogs} of another account: {:?}", longest(hogs, apart));
     }
 }
 

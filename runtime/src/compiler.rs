@@ -17,14 +17,14 @@ use crate::telemetry;
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
 use clap::ValueEnum;
-use offload_policy::{PermitLimits, Stage, Urgency};
+use offload_policy::{PermitLimits, Stage, Time, Urgency};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -44,7 +44,7 @@ const STACK_OVERFLOW: &str = "has overflowed its stack";
 
 /// How long a compile that others waited for runs before another one of these goes on: long beside what stopping costs,
 /// short beside what they take.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Time = Time::from_secs(1);
 
 /// Compiles modules, a bounded number at a time, fairly between clients.
 pub struct Compiler {
@@ -60,7 +60,7 @@ impl Compiler {
         let program = config.program.clone().unwrap_or_else(|| THIS_EXECUTABLE.into());
         let permits = FairSemaphore::new(PermitLimits {
             concurrency: config.concurrency,
-            quantum: config.hold.duration(),
+            quantum: config.hold.duration().into(),
             slots: config.children(),
             shares: fair_semaphore::SHARES,
             round: Some(ROUND),

@@ -5,7 +5,7 @@ use crate::flow::Flow;
 use offload_policy::{Change, PermitId, PermitLimits, Permits, Shares, Stage, Time, Urgency};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -101,7 +101,7 @@ impl Shared {
     fn settle(self: &Arc<Self>) {
         let mut state = self.lock();
         loop {
-            let now = self.epoch.elapsed();
+            let now = self.epoch.elapsed().into();
             let mut given = Vec::new();
             for change in state.permits.advance(now) {
                 match change {
@@ -140,7 +140,7 @@ impl Shared {
         let Ok(runtime) = Handle::try_current() else { return };
         state.alarm = Some(due);
         let semaphore = Arc::downgrade(self);
-        let at = self.epoch + due;
+        let at = self.epoch + Duration::from(due);
         runtime.spawn(async move {
             tokio::time::sleep_until(at.into()).await;
             if let Some(semaphore) = semaphore.upgrade() {
@@ -161,13 +161,12 @@ impl State {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// Longer than any test.
-    const FOR_EVER: Duration = Duration::from_secs(3600);
+    const FOR_EVER: Time = Time::from_secs(3600);
 
-    fn semaphore(concurrency: usize, quantum: Duration) -> FairSemaphore {
-        let round = Some(Duration::from_secs(1));
+    fn semaphore(concurrency: usize, quantum: Time) -> FairSemaphore {
+        let round = Some(Time::from_secs(1));
         FairSemaphore::new(PermitLimits { concurrency, quantum, slots: 8, shares: SHARES, round })
     }
 
@@ -191,7 +190,7 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_long_job_makes_room_for_the_next_and_goes_on_behind_it() {
-        let semaphore = semaphore(1, Duration::from_millis(20));
+        let semaphore = semaphore(1, Time::from_millis(20));
         let long = semaphore.acquire(&client("long"), Urgency::Awaited).await;
         let mut stage = long.stage();
         assert_eq!(*stage.borrow_and_update(), Stage::Full);

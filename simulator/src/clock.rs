@@ -20,9 +20,9 @@ pub fn policy_time(time: Nanos) -> offload_policy::Time {
     offload_policy::Time::from_nanos(time)
 }
 
-/// From a time of the policy's; what is longer than 584 years is that long.
+/// From a time of the policy's.
 pub fn from_policy(time: offload_policy::Time) -> Nanos {
-    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+    time.as_nanos()
 }
 
 /// In seconds.

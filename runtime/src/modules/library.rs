@@ -13,13 +13,13 @@ use crate::fair_semaphore::{FairSemaphore, SHARES};
 use crate::log_sampling::sampled;
 use bytes::Bytes;
 use index::{Found, Index};
-use offload_policy::{PermitLimits, Urgency};
+use offload_policy::{PermitLimits, Time, Urgency};
 use offload_protocol::request::{Digest, StoredModule};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use std::{fs, io};
 use tokio::runtime::Handle;
 
@@ -30,7 +30,7 @@ const ENTRY_COST: u64 = 4 << 10;
 const EXTENSION: &str = "wasm";
 
 /// Longer than a change of some files takes.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Time = Time::from_secs(3600);
 
 /// Who may list and change modules next is decided by these permits, so that nobody waits for all that another one has
 /// asked for. What is permitted changes the disk in turn. No permit is taken back: each is for a few files.
@@ -509,7 +509,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LONG, cleared).await.unwrap();
+        tokio::time::timeout(LONG.into(), cleared).await.unwrap();
         assert_eq!(Library::open(directory.path().into(), config(false, 4)).unwrap().list(&one).await, []);
     }
 

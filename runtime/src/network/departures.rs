@@ -6,7 +6,7 @@
 use super::message::{Reply, Request, Tag};
 use crate::stream::Stream;
 use crate::telemetry;
-use offload_policy::{DepartureBounds, GivenUp};
+use offload_policy::{DepartureBounds, GivenUp, Time};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -192,8 +192,8 @@ impl Departures {
         self.requests.take_all().into_iter().map(|departure| departure.content.done).collect()
     }
 
-    fn time(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.started)
+    fn time(&self, at: Instant) -> Time {
+        at.saturating_duration_since(self.started).into()
     }
 }
 
@@ -222,8 +222,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    const BOUNDS: DepartureBounds =
-        DepartureBounds { requests: 8, bytes: 1 << 20, age: Duration::from_secs(30) };
+    const BOUNDS: DepartureBounds = DepartureBounds { requests: 8, bytes: 1 << 20, age: Time::from_secs(30) };
     const INSTANCE: u64 = 5;
 
     struct Asked {

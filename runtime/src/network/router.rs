@@ -162,7 +162,7 @@ impl Router {
         let bounds = DepartureBounds {
             requests: network.buffer_requests,
             bytes: network.buffer_bytes.as_usize(),
-            age: network.buffer_age.duration(),
+            age: network.buffer_age.duration().into(),
         };
         let join = Join {
             instance,
@@ -184,7 +184,7 @@ impl Router {
             masters: masters.collect(),
             receipts: BTreeMap::new(),
             remembered: BTreeSet::new(),
-            age: bounds.age,
+            age: bounds.age.into(),
         };
         Ok(Router(Arc::new(Shared {
             join,

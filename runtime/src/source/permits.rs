@@ -49,7 +49,7 @@ impl SourcePermits {
 fn semaphore(config: &config::Sandbox, at_once: usize, slots: usize) -> FairSemaphore {
     FairSemaphore::new(PermitLimits {
         concurrency: at_once,
-        quantum: config.hold.duration(),
+        quantum: config.hold.duration().into(),
         slots,
         shares: SHARES,
         round: None,

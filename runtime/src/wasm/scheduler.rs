@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 /// is a fault of ours, and one that keeps coming is not mended by fresh engines.
 const MAX_RESTARTS: usize = 3;
 /// See [`MAX_RESTARTS`].
-const RESTART_SPAN: Duration = Duration::from_secs(60);
+const RESTART_SPAN: Time = Time::from_secs(60);
 
 /// What names a program among those whose runs are remembered.
 type Program = (Digest, Tier);
@@ -106,14 +106,14 @@ impl Scheduler {
     ///
     /// The job, when the workers have stopped, or it is cancelled.
     pub fn submit(&self, job: Job) -> Result<(), Box<Job>> {
-        let deadline = job.deadline.map(|deadline| deadline.saturating_duration_since(self.epoch));
+        let deadline = job.deadline.map(|deadline| deadline.saturating_duration_since(self.epoch).into());
         let submission = Submission {
             key: job.key.clone(),
             load: job.load,
             program: job.artifact.key(),
             deadline,
-            cpu: job.budget.cpu,
-            wall: job.budget.wall,
+            cpu: job.budget.cpu.into(),
+            wall: job.budget.wall.into(),
             job,
         };
         if let Some(cancellation) = &submission.job.cancellation {
@@ -348,12 +348,12 @@ impl Scheduler {
 
     /// The policy's time. Read under the lock for what the dispatcher is told, so that its times never go backwards.
     pub fn now(&self) -> Time {
-        self.epoch.elapsed()
+        self.epoch.elapsed().into()
     }
 
     /// A point in the policy's time by the clock.
     pub fn instant(&self, time: Time) -> Instant {
-        self.epoch + time
+        self.epoch + Duration::from(time)
     }
 
     fn lock(&self) -> MutexGuard<'_, Dispatcher<Key, Program, Job>> {

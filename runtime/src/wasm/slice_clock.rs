@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// The ticker ends slices long before; what it cannot end is one instruction, such as `memory.fill`, and code without a
 /// loop or a call.
-const FREE: Duration = SliceTime::FREE;
+const FREE: Duration = Duration::from_nanos(SliceTime::FREE.as_nanos());
 
 /// A reading of the CPU clock older than this is made anew before a first slice. It is what a first slice's measure can
 /// be short of the truth by, where the thread never paused.
@@ -51,11 +51,11 @@ impl SliceClock {
     /// The slice has ended.
     pub fn used(&self) -> SliceTime {
         match self {
-            SliceClock::Later(start) => SliceTime::Charged(thread_cpu_time().saturating_sub(*start)),
+            SliceClock::Later(start) => SliceTime::Charged(thread_cpu_time().saturating_sub(*start).into()),
             SliceClock::First(start) => {
                 let elapsed = start.elapsed();
                 let used = if elapsed > FREE { used_since(*start) } else { Duration::ZERO };
-                if used > FREE { SliceTime::Charged(used) } else { SliceTime::Free(elapsed) }
+                if used > FREE { SliceTime::Charged(used.into()) } else { SliceTime::Free(elapsed.into()) }
             }
         }
     }

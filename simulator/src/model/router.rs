@@ -191,7 +191,7 @@ impl Router {
             is_joined: false,
             is_trying: false,
             session: 0,
-            backoff: Backoff::new(policy_time(RECONNECT_MIN).min(longest), longest),
+            backoff: Backoff::new(policy_time(RECONNECT_MIN).min(longest).into(), longest.into()),
         };
         Self {
             gateway,

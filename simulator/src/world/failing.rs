@@ -284,10 +284,11 @@ fn handed_out_again(kind: &GatewayGroup, now: Nanos) -> Nanos {
 /// When a device that lost its connection at `since` has it again, where that is possible from `now` on: it tries after
 /// waits that double.
 fn reconnected(random: &mut Stream, since: Nanos, now: Nanos) -> Nanos {
-    let mut backoff = Backoff::new(policy_time(1_000 * MILLISECOND), policy_time(MAX_RECONNECT));
+    let mut backoff =
+        Backoff::new(policy_time(1_000 * MILLISECOND).into(), policy_time(MAX_RECONNECT).into());
     let mut at = since;
     while at < now {
-        at += from_policy(backoff.wait(random.bits()));
+        at += from_policy(backoff.wait(random.bits()).into());
     }
     at
 }

@@ -303,8 +303,9 @@ impl<O: Observer> World<'_, O> {
         }
         let (shortest, longest) = group.backoff;
         let shortest = shortest.saturating_mul(1 << of.attempt.min(32)).min(longest);
-        let mut backoff = offload_policy::Backoff::new(policy_time(shortest), policy_time(longest));
-        let wait = from_policy(backoff.wait(of.random.bits()));
+        let mut backoff =
+            offload_policy::Backoff::new(policy_time(shortest).into(), policy_time(longest).into());
+        let wait = from_policy(backoff.wait(of.random.bits()).into());
         of.attempt += 1;
         of.references += 1;
         self.recorder.group(of.group, now).again += 1;

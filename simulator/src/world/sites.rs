@@ -546,7 +546,7 @@ impl<O: Observer> World<'_, O> {
         if std::mem::replace(&mut router.connections[at].is_trying, true) {
             return;
         }
-        let wait = from_policy(router.connections[at].backoff.wait(router.random.bits()));
+        let wait = from_policy(router.connections[at].backoff.wait(router.random.bits()).into());
         let gateway = router.gateway;
         let mut then = now + least + wait;
         if let Some(link) = self.scenario.sites[site].link {

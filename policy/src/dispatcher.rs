@@ -284,7 +284,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// What this worker does next, where it does nothing else: to be asked when a slice has ended, and when something
-    /// may have changed for it.
+    /// may have changed for it. While it has no guests and nothing is queued it is idle, and need not be asked.
     pub fn next(&mut self, worker: usize, now: Time) -> Next<J> {
         self.decay(now);
         if let Some(job) = self.expire_one(now) {
@@ -364,7 +364,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If there is no such guest.
     #[must_use = "a guest that may not go on is to be released"]
     pub fn slice_ended(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> bool {
-        let Worker { guests, ends, .. } = &mut self.workers[worker];
+        let Worker { guests, ends, run_queue } = &mut self.workers[worker];
+        run_queue.slice_took(took.used());
         let request = &mut self.requests[guests[guest]];
         let of = &mut request.guest;
         of.used += took.charged();
@@ -389,6 +390,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
+        self.workers[worker].run_queue.slice_took(took.used());
         let Request { flow, program, guest, .. } = self.end(worker, guest);
         self.charge(*flow.paid_by(), took);
         self.names.leave(flow);

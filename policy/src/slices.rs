@@ -21,7 +21,7 @@
 //!
 //! **No starvation.** A guest that has been runnable for `max_wait` without a slice is overdue, and the
 //! longest waiting is served out of turn, whoever its account is. After a slice for the longest waiting guest, in turn
-//! or not, none is given out of turn for [`RunQueue::REST`] times its length: the overdue are sure of a fifth of the
+//! or not, none is given out of turn for [`RunQueue::REST`] times its CPU time: the overdue are sure of a fifth of the
 //! CPU, the short keep the rest, and a short one that arrives in such a slice waits for this one alone, however
 //! many endless guests there are. With n runnable guests and slices of at most s, each is served within
 //! `max_wait + (n + 1) × (REST + 2) × s`.
@@ -95,7 +95,7 @@ pub struct RunQueue {
     by_id: Vec<Option<Handle>>,
     /// Which is next where starting and resuming alternate.
     started_last: bool,
-    /// When the slice of the guest that had waited longest began, while it lasts.
+    /// When the slice began that the last choice gave to the guest that had waited longest.
     longest_began: Option<Time>,
     /// No slice is given out of turn before.
     rest_until: Time,
@@ -159,16 +159,20 @@ impl RunQueue {
         at.map(|at| self.take(at)).is_some()
     }
 
+    /// The slice that was chosen last has ended, after so much CPU time. What it was of is still in here where it can
+    /// go on.
+    #[inline]
+    pub fn slice_took(&mut self, time: Time) {
+        if let Some(began) = self.longest_began.take() {
+            self.rest_until = began.saturating_add(time.saturating_mul(1 + Self::REST));
+        }
+    }
+
     /// What to do next. `can_start` says that a request waits that may start, and that the worker has a slot
     /// for it; `step_of`, at which step an account's use is.
-    ///
-    /// To be called when the slice before has ended: the time between two calls is what the first one's
-    /// choice cost.
     #[inline]
     pub fn choose(&mut self, now: Time, can_start: bool, step_of: impl Fn(AccountId) -> u32) -> Choice {
-        if let Some(began) = self.longest_began.take() {
-            self.rest_until = now + now.saturating_sub(began) * Self::REST;
-        }
+        self.longest_began = None;
         match self.longest_waiting() {
             Some(longest) => self.choose_beside(longest, now, can_start, step_of),
             None if can_start => Choice::StartNew { up_to: u32::MAX },
@@ -371,10 +375,23 @@ mod tests {
         queue.insert(1, ONE, ms(100), ms(1));
         assert_eq!(queue.choose(ms(19), true, equal), START);
         assert_eq!(queue.choose(ms(21), true, equal), Choice::Resume(0));
-        // It took 2 ms; the other one is overdue too, and waits 8 more.
+        queue.slice_took(ms(2));
+        // The other one is overdue too, and waits 8 ms more.
         assert_eq!(queue.choose(ms(23), true, equal), START);
         assert_eq!(queue.choose(ms(30), true, equal), START);
         assert_eq!(queue.choose(ms(31), true, equal), Choice::Resume(1));
+    }
+
+    #[test]
+    fn the_rest_after_a_slice_is_as_long_whenever_the_next_one_is_chosen() {
+        let mut queue = queue();
+        queue.insert(0, ONE, ms(100), ms(0));
+        assert_eq!(queue.choose(ms(0), false, equal), Choice::Resume(0));
+        queue.slice_took(ms(2));
+        // It has ended, and nothing is asked of the worker for a minute.
+        queue.insert(0, ONE, ms(100), ms(60_000));
+        assert_eq!(queue.choose(ms(60_019), true, equal), START);
+        assert_eq!(queue.choose(ms(60_020), true, equal), Choice::Resume(0));
     }
 
     /// A worker in virtual time.
@@ -398,6 +415,7 @@ mod tests {
         fn resume(&mut self, id: GuestId) {
             self.now += self.slice;
             self.used[id] += self.slice;
+            self.queue.slice_took(self.slice);
             self.queue.insert(id, ONE, self.used[id], self.now);
         }
 
@@ -543,6 +561,7 @@ mod tests {
                         if used[id].unwrap() >= RunQueue::SHORT {
                             out_of_turn += length;
                         }
+                        queue.slice_took(length);
                         // A few end, the others go on.
                         used[id] = used[id].filter(|_| fate >= 5).map(|used| used + length);
                         if let Some(used) = used[id] {

@@ -80,7 +80,7 @@ pub fn run_on<'s>(
             });
             watcher.at(*at, replica.advance(shard, before, scenario.duration));
             let of = world.observe();
-            replica.observation.lock().expect("nobody panics with it").add(scenario, shard, &of);
+            replica.observation.lock().expect("nobody panics with it").add(scenario, shard, of);
         }
     };
     thread::scope(|scope| {

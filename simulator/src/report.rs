@@ -367,24 +367,24 @@ impl Series {
     fn new(scenario: &Scenario, of: &Observation) -> Self {
         let groups: Vec<usize> = (0..scenario.devices.len()).collect();
         let interval = seconds(of.recorder.interval());
-        let latency = |at: usize| {
+        let quantiles = |at: usize| {
             let mut merged = Histogram::default();
             groups.iter().for_each(|group| merged.merge(&of.recorder.groups()[*group][at].latency));
-            merged
+            (seconds(merged.quantile(0.5)), seconds(merged.quantile(0.99)))
         };
         let sum = |at: usize, value: &dyn Fn(&GroupSample) -> u64| {
             groups.iter().map(|group| value(&of.recorder.groups()[*group][at])).sum::<u64>() as f64 / interval
         };
         let rate = |value: &dyn Fn(&GroupSample) -> u64| (0..INTERVALS).map(|at| sum(at, value)).collect();
-        let latencies: Vec<Histogram> = (0..INTERVALS).map(latency).collect();
+        let (median, p99) = (0..INTERVALS).map(quantiles).unzip();
         let gateways = of.recorder.gateways().iter();
         Self {
             interval,
             made: rate(&|sample| sample.made),
             answered: rate(&|sample| sample.latency.count()),
             refused: rate(&|sample| sample.outcomes[1..].iter().sum()),
-            median: latencies.iter().map(|latency| seconds(latency.quantile(0.5))).collect(),
-            p99: latencies.iter().map(|latency| seconds(latency.quantile(0.99))).collect(),
+            median,
+            p99,
             waiting: gateways.map(|all| all.iter().map(|of| f64::from(of.waiting)).sum()).collect(),
         }
     }

@@ -1,17 +1,19 @@
 //! A histogram of times, whose buckets are at most a 128th of their time wide (log-linear, as G. Tene's HdrHistogram).
-//! It is as long as what is in it is wide: an interval of a run has one, and there are many.
+//! It has memory for the powers of two in which times were counted: an interval of a run has one, and there are many.
 
 use crate::clock::Nanos;
 
 /// Buckets are this much finer than powers of two.
 const SUB_BITS: u32 = 7;
 
+/// The buckets of one power of two.
+const BUCKETS: usize = 1 << SUB_BITS;
+
 /// A histogram of times; see the [module](self).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// The bucket that is counted first.
-    first: usize,
-    counts: Vec<u64>,
+    /// By power of two, up to the largest one in which a time was counted.
+    powers: Vec<Option<Box<[u64; BUCKETS]>>>,
     count: u64,
     sum: u128,
     max: Nanos,
@@ -19,12 +21,14 @@ pub struct Histogram {
 
 impl Histogram {
     /// Counts a time.
+    #[inline]
     pub fn record(&mut self, time: Nanos) {
         let bucket = bucket(time);
-        match self.counts.get_mut(bucket.wrapping_sub(self.first)) {
-            Some(count) => *count += 1,
-            None => self.add(bucket, 1),
-        }
+        let counts = match self.powers.get_mut(bucket / BUCKETS) {
+            Some(Some(counts)) => counts,
+            _ => self.open(bucket / BUCKETS),
+        };
+        counts[bucket % BUCKETS] += 1;
         self.count += 1;
         self.sum += u128::from(time);
         self.max = self.max.max(time);
@@ -32,13 +36,10 @@ impl Histogram {
 
     /// Counts all that the other one has counted.
     pub fn merge(&mut self, other: &Self) {
-        if let Some(last) = other.counts.len().checked_sub(1) {
-            // Both ends first, so that it grows no more than twice.
-            self.add(other.first, 0);
-            self.add(other.first + last, 0);
-        }
-        for (at, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            self.add(other.first + at, *count);
+        for (power, more) in other.powers.iter().enumerate() {
+            if let Some(more) = more {
+                self.open(power).iter_mut().zip(&**more).for_each(|(count, more)| *count += more);
+            }
         }
         self.count += other.count;
         self.sum += other.sum;
@@ -63,48 +64,43 @@ impl Histogram {
     /// The time that this part of all are not longer than, to half a bucket's width; zero without any.
     pub fn quantile(&self, part: f64) -> Nanos {
         let rank = ((part * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
-        let mut seen = 0;
-        for (at, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return middle(self.first + at).min(self.max);
-            }
-        }
-        self.max
+        let reaches = |(_, seen): &(Nanos, u64)| *seen >= rank;
+        self.all_cumulative().find(reaches).map_or(self.max, |(time, _)| time)
     }
 
     /// Each time that was counted, to half a bucket's width, with how many were not longer.
     pub fn cumulative(&self) -> Vec<(Nanos, u64)> {
-        let mut seen = 0;
-        let counted = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
-        counted
-            .map(|(at, count)| {
-                seen += count;
-                (middle(self.first + at).min(self.max), seen)
-            })
-            .collect()
+        self.all_cumulative().collect()
     }
 
     /// Times that were longer than this one, to a bucket's width.
     pub fn longer_than(&self, time: Nanos) -> u64 {
-        let first = (bucket(time) + 1).saturating_sub(self.first);
-        self.counts.iter().skip(first).sum()
+        let last = bucket(time);
+        self.buckets().filter(|(bucket, _)| *bucket > last).map(|(_, count)| count).sum()
     }
 
-    fn add(&mut self, bucket: usize, count: u64) {
-        if self.counts.is_empty() {
-            self.first = bucket;
+    fn all_cumulative(&self) -> impl Iterator<Item = (Nanos, u64)> {
+        self.buckets().scan(0, |seen, (bucket, count)| {
+            *seen += count;
+            Some((middle(bucket).min(self.max), *seen))
+        })
+    }
+
+    /// In which times were counted, and how many.
+    fn buckets(&self) -> impl Iterator<Item = (usize, u64)> {
+        let powers = self.powers.iter().enumerate();
+        let opened = powers.filter_map(|(power, counts)| Some((power * BUCKETS, counts.as_deref()?)));
+        let of_power = |(first, counts): (usize, &[u64; BUCKETS])| (first..).zip(*counts);
+        opened.flat_map(of_power).filter(|(_, count)| *count > 0)
+    }
+
+    /// The buckets of a power of two, which are made where there are none.
+    #[cold]
+    fn open(&mut self, power: usize) -> &mut [u64; BUCKETS] {
+        if power >= self.powers.len() {
+            self.powers.resize(power + 1, None);
         }
-        if bucket < self.first {
-            let more = self.first - bucket;
-            self.counts.splice(0..0, std::iter::repeat_n(0, more));
-            self.first = bucket;
-        }
-        let at = bucket - self.first;
-        if at >= self.counts.len() {
-            self.counts.resize(at + 1, 0);
-        }
-        self.counts[at] += count;
+        self.powers[power].get_or_insert_with(|| Box::new([0; BUCKETS]))
     }
 }
 

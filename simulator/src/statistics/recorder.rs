@@ -90,9 +90,14 @@ impl Recorder {
 
     /// Adds what was recorded of a shard: of all groups of devices, and of the gateways that have these numbers of this
     /// many.
-    pub fn merge(&mut self, of: &Self, numbers: impl Iterator<Item = usize>, count: usize) {
-        for (samples, more) in self.groups.iter_mut().zip(&of.groups) {
-            samples.iter_mut().zip(more).for_each(|(sample, more)| sample.merge(more));
+    pub fn merge(&mut self, of: Self, numbers: impl Iterator<Item = usize>, count: usize) {
+        for (sample, more) in self.groups.iter_mut().flatten().zip(of.groups.into_iter().flatten()) {
+            // What is the first of its interval is not copied.
+            if *sample == GroupSample::default() {
+                *sample = more;
+            } else {
+                sample.merge(&more);
+            }
         }
         if self.gateways.len() < of.gateways.len() {
             self.gateways.resize_with(of.gateways.len(), || vec![GatewaySample::default(); count]);

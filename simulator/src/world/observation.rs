@@ -51,30 +51,30 @@ impl Observation {
     }
 
     /// Adds what a shard has shown.
-    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: &Self) {
+    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: Self) {
         let count = scenario.gateways.iter().map(|group| group.count).sum();
-        self.recorder.merge(&of.recorder, shard.all_gateways(scenario), count);
+        self.recorder.merge(of.recorder, shard.all_gateways(scenario), count);
         self.events += of.events;
         self.unfinished += of.unfinished;
         self.open.iter_mut().zip(&of.open).for_each(|(open, more)| open.merge(more));
         self.surplus_answers += of.surplus_answers;
         self.joined += of.joined;
         self.slices += of.slices;
-        for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(&of.links) {
+        for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(of.links) {
             *bytes += more_bytes;
             *lost += more_lost;
         }
         if !of.sites.is_empty() {
             // Sites are all in one shard.
-            self.sites.clone_from(&of.sites);
+            self.sites = of.sites;
         }
         if self.conditions.is_empty() {
-            self.conditions.clone_from(&of.conditions);
+            self.conditions = of.conditions;
         } else {
             self.conditions.iter_mut().zip(&of.conditions).for_each(|(all, more)| all.merge(more));
         }
-        for (all, more) in self.modules.iter_mut().zip(&of.modules) {
-            *all = all.iter().chain(more).copied().reduce(ModuleCounters::plus);
+        for (all, more) in self.modules.iter_mut().zip(of.modules) {
+            *all = all.iter().copied().chain(more).reduce(ModuleCounters::plus);
         }
     }
 }

@@ -82,6 +82,8 @@ pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     idle: Idle,
     /// When it is to look for what is overdue, if that is scheduled.
     looks: Option<Nanos>,
+    /// When its clock ticks, after the last slice began.
+    next_tick: Nanos,
     /// How many times as long everything takes.
     slowness: f64,
     counters: Counters,
@@ -92,6 +94,8 @@ pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
 struct Worker {
     slice: Option<Slice>,
     guests: Vec<Option<Guest>>,
+    /// How many guests it has.
+    running: usize,
 }
 
 /// What a worker runs now.
@@ -124,6 +128,7 @@ impl<S: Scheduler> Gateway<S> {
             workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
             idle: Idle::all(workers),
             looks: None,
+            next_tick: 0,
             slowness: 1.0,
             counters: Counters::default(),
             modules: settings.modules.map(|limits| Box::new(Modules::new(limits, workers))),
@@ -200,7 +205,7 @@ impl<S: Scheduler> Gateway<S> {
     /// [goes on](Self::goes_on).
     #[inline(always)]
     pub fn slice_ends(&mut self, worker: usize, now: Nanos, effects: &mut impl Effects) -> Option<Answer> {
-        let Worker { slice, guests } = &mut self.workers[worker];
+        let Worker { slice, guests, .. } = &mut self.workers[worker];
         let Slice { guest, length } = slice.take()?;
         self.idle.insert(worker);
         let of = guests[guest].as_mut()?;
@@ -223,8 +228,12 @@ impl<S: Scheduler> Gateway<S> {
         None
     }
 
-    /// A worker without a slice does what is next, and the others look at the queue where slots are free again.
+    /// A worker without a slice does what is next, and the others look at the queue where slots are free again. As in
+    /// the runtime it asks nobody where it has no guests and nothing is queued.
     pub fn goes_on(&mut self, worker: usize, is_released: bool, now: Nanos, effects: &mut impl Effects) {
+        if self.workers[worker].running == 0 && self.dispatcher.queued() == 0 {
+            return;
+        }
         if self.work(worker, now, effects) || is_released {
             self.wake_others(now, effects);
         }
@@ -368,7 +377,8 @@ impl<S: Scheduler> Gateway<S> {
         let Job { request, demand, sleep, yields } = job;
         self.counters.started += 1;
         let load = self.modules.as_mut().map_or(0, |modules| modules.start(worker, request, now));
-        let guests = &mut self.workers[worker].guests;
+        let Worker { guests, running, .. } = &mut self.workers[worker];
+        *running += 1;
         if guest >= guests.len() {
             guests.resize(guest + 1, None);
         }
@@ -377,12 +387,12 @@ impl<S: Scheduler> Gateway<S> {
 
     #[inline(always)]
     fn begin_slice(&mut self, worker: usize, guest: GuestId, now: Nanos, effects: &mut impl Effects) {
-        let Worker { slice, guests } = &mut self.workers[worker];
+        let Worker { slice, guests, .. } = &mut self.workers[worker];
         let Some(of) = &guests[guest] else { return };
         let length = if of.sleep > 0 {
             0
         } else if of.yields {
-            of.remaining.min(self.settings.slice_at(now))
+            of.remaining.min(self.settings.slice_at(now, &mut self.next_tick))
         } else {
             of.remaining
         };
@@ -397,7 +407,9 @@ impl<S: Scheduler> Gateway<S> {
     /// A guest has left its slot.
     #[inline(always)]
     fn end(&mut self, worker: usize, guest: GuestId, outcome: Outcome) -> Option<Answer> {
-        let Guest { request, .. } = self.workers[worker].guests[guest].take()?;
+        let Worker { guests, running, .. } = &mut self.workers[worker];
+        let Guest { request, .. } = guests[guest].take()?;
+        *running -= 1;
         if let Some(modules) = &mut self.modules {
             modules.end(worker, request);
         }
@@ -414,9 +426,16 @@ impl<S: Scheduler> Gateway<S> {
 }
 
 impl Settings {
-    /// How long a slice that begins now can be.
-    fn slice_at(&self, now: Nanos) -> Nanos {
-        if self.ticks { self.slice - now % self.slice } else { self.slice }
+    /// How long a slice that begins now can be. The next tick is remembered, since a division takes as long as ten
+    /// other steps.
+    fn slice_at(&self, now: Nanos, next_tick: &mut Nanos) -> Nanos {
+        if !self.ticks {
+            return self.slice;
+        }
+        if now >= *next_tick {
+            *next_tick = (now - now % self.slice).saturating_add(self.slice);
+        }
+        *next_tick - now
     }
 
     /// How the runtime would measure a slice.

@@ -38,11 +38,20 @@ pub enum Distribution {
 
 impl Distribution {
     /// A length.
+    #[inline(always)]
     pub fn draw(&self, random: &mut Stream) -> Nanos {
         match self {
             Self::Constant(time) => *time,
-            Self::Uniform(least, most) => least + random.below(most - least + 1),
             Self::Exponential(mean) => random.exponential_time(*mean),
+            _ => self.draw_other(random),
+        }
+    }
+
+    /// What takes longer than a call.
+    fn draw_other(&self, random: &mut Stream) -> Nanos {
+        match self {
+            Self::Constant(_) | Self::Exponential(_) => self.draw(random),
+            Self::Uniform(least, most) => least + random.below(most - least + 1),
             Self::Lognormal { median, sigma } => {
                 (*median as f64 * libm::exp(sigma * random.normal())) as Nanos
             }

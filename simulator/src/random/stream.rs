@@ -67,7 +67,8 @@ impl Stream {
 
     /// An exponentially distributed time.
     pub fn exponential_time(&mut self, mean: Nanos) -> Nanos {
-        (self.exponential() * mean as f64) as Nanos
+        // Signed, for which a processor has an instruction each way: 292 years are enough.
+        (self.exponential() * mean as i64 as f64) as i64 as Nanos
     }
 
     /// Normally distributed with mean zero and variance one (G. E. P. Box and M. E. Muller, "A Note on the Generation

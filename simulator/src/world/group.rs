@@ -90,12 +90,15 @@ impl Group<'_> {
 
     /// The gateway that a device asks, where each has its own.
     pub(super) fn home(&self, device: u32) -> u32 {
-        self.first_home.wrapping_add((device - self.first) % self.gateways.count as u32)
+        let (number, count) = (device - self.first, self.gateways.count as u32);
+        self.first_home.wrapping_add(if count == 1 { 0 } else { number % count })
     }
 
     /// The account for which a device is counted.
     pub(super) fn account(&self, device: u32) -> u32 {
-        self.first_account + (device - self.first) / self.per_account
+        let number = device - self.first;
+        // A division takes as long as ten other steps.
+        self.first_account + if self.per_account == 1 { number } else { number / self.per_account }
     }
 }
 

@@ -3,9 +3,11 @@
 //! and Analysis, 5th edition, 2015, section 5.6.1), so that what differs is the model and not the luck.
 //!
 //! What the simulated side is told of the machine is measured on idle gateways ([`parameters`]), never fitted to what
-//! comes out.
+//! comes out. How fast the machine computes changes within seconds, and near saturation the mean goes by it: where all
+//! that a worker is asked for is known, what a request took of it is measured in the run itself ([`busy`]).
 
 mod arrivals;
+mod busy;
 mod cases;
 mod deployment;
 mod interruption;
@@ -66,6 +68,8 @@ pub struct Arguments {
 struct Outcomes {
     names: Vec<String>,
     figures: BTreeMap<String, [Figures; 2]>,
+    /// By the name of the case: what a request took of its worker, in each run where that is known.
+    took: BTreeMap<&'static str, Vec<Duration>>,
 }
 
 /// Runs all cases, prints the table, and writes it where that is asked for.
@@ -86,7 +90,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cores: thread::available_parallelism().map_or(1, Into::into),
         runs: (runs, measured.as_secs_f64()),
-        loads: cases.iter().map(|case| case.describe(&measured_of[&case.kind])).collect(),
+        loads: cases
+            .iter()
+            .map(|case| case.describe(&measured_of[&case.kind], outcomes.took.get(case.name)))
+            .collect(),
         parameters: measured_of.iter().map(|(kind, of)| parameters::describe(*kind, of)).collect(),
         cases: outcomes.into_cases(),
     };
@@ -155,23 +162,26 @@ fn beside(
     let rate = case.rate(parameters);
     let arrivals = arrivals::poisson(rate, length, run as u64);
     let deployment = runtime.block_on(Deployment::start(case.kind, programs))?;
-    let real = really(case, deployment, &arrivals, warm_up, measured)?;
-    let simulated = simulated::run(case, run, &arrivals, warm_up, length, parameters, &arguments.scenarios)?;
+    let (real, took) = really(case, deployment, &arrivals, warm_up, measured)?;
+    let simulated =
+        simulated::run(case, run, &arrivals, warm_up, length, parameters, took, &arguments.scenarios)?;
     ensure!(real.len() == simulated.len(), "the sides have different loads");
+    outcomes.took.entry(case.name).or_default().extend(took);
     for ((name, real), simulated) in case.loads().zip(real).zip(simulated) {
         outcomes.push(name, [real, simulated]);
     }
     Ok(())
 }
 
-/// The loads of a case on a real system: its own, and the one beside it.
+/// The loads of a case on a real system, its own and the one beside it, and what a request took of its worker, where
+/// that can be known.
 fn really(
     case: &Case,
     mut deployment: Deployment,
     arrivals: &[Duration],
     warm_up: Duration,
     measured: Duration,
-) -> Result<Vec<[f64; 3]>> {
+) -> Result<(Vec<[f64; 3]>, Option<Duration>)> {
     let asked = deployment.request(case.program);
     let load = Load {
         connections: case.connections,
@@ -189,7 +199,8 @@ fn really(
         ..Load::closed(request, 1, measured)
     });
     let address = deployment.address()?;
-    let started = Instant::now();
+    let busy = |of: &Deployment| case.is_known().then(|| of.busy()).transpose();
+    let (started, busy_before) = (Instant::now(), busy(&deployment)?);
     let all = thread::scope(|scope| {
         let loads =
             [Some(load), beside].map(|load| load.map(|load| scope.spawn(move || load::run(address, &load))));
@@ -201,8 +212,11 @@ fn really(
         let ended = loads.into_iter().flatten();
         ended.map(|load| load.join().map_err(|_| anyhow!("a load has panicked"))?).collect::<Result<Vec<_>>>()
     })?;
+    let took = busy(&deployment)?
+        .zip(busy_before)
+        .map(|(after, before)| (after - before) / arrivals.len().max(1) as u32);
     let figures = |of: &Measured| [of.requests_per_second(), of.mean_us(), of.latency_us(0.99)];
-    Ok(all.iter().map(figures).collect())
+    Ok((all.iter().map(figures).collect(), took))
 }
 
 impl Outcomes {

@@ -4,6 +4,7 @@ use super::deployment::Kind;
 use super::parameters::Parameters;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// Where the clients of a load beside another one come from: another account than those on 127.0.0.1.
 pub const OTHER_ACCOUNT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -74,14 +75,20 @@ pub fn programs_of(kind: Kind) -> Vec<&'static str> {
 }
 
 impl Case {
+    /// Whether all that its worker is asked for is known: each request at its moment, and each keeps the worker busy.
+    pub fn is_known(&self) -> bool {
+        self.kind == Kind::One && self.beside.is_none()
+    }
+
     /// Requests a second.
     pub fn rate(&self, parameters: &Parameters) -> f64 {
         let takes = parameters.mean(self.program).as_secs_f64();
         self.load * self.kind.servers(self.program) as f64 / takes
     }
 
-    /// What is asked in it, for people, by what was measured in all runs.
-    pub fn describe(&self, all: &[Parameters]) -> String {
+    /// What is asked in it, for people, by what was measured in all runs; and what a request `took` of its worker in
+    /// each, where that is known.
+    pub fn describe(&self, all: &[Parameters], took: Option<&Vec<Duration>>) -> String {
         let mean =
             |of: &dyn Fn(&Parameters) -> f64| all.iter().map(of).sum::<f64>() / all.len().max(1) as f64;
         let ms = |program| mean(&|of| of.mean(program).as_secs_f64() * 1e3);
@@ -100,7 +107,11 @@ impl Case {
         });
         let killed =
             self.killed_at.map(|part| format!("; one is killed after {:.0} % of the run", part * 100.0));
-        [Some(asked), beside, killed, Some(".".to_owned())].into_iter().flatten().collect()
+        let took = took.filter(|took| !took.is_empty()).map(|took| {
+            let mean = took.iter().sum::<Duration>() / took.len() as u32;
+            format!("; in the runs themselves one took {:.2} ms of the worker", mean.as_secs_f64() * 1e3)
+        });
+        [Some(asked), beside, killed, took, Some(".".to_owned())].into_iter().flatten().collect()
     }
 
     /// The names of its loads: its own, and that beside it.

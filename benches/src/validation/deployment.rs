@@ -1,5 +1,6 @@
 //! The real system: gateways as processes, alone, on NATS, or behind a master.
 
+use super::busy;
 use super::programs::Programs;
 use crate::load::Request;
 use crate::request;
@@ -9,6 +10,7 @@ use offload_tests::nats::{Nats, Version};
 use offload_tests::network::Master;
 use rustix::process::Signal;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Slots of a worker whose slots are what is scarce.
 const FEW_SLOTS: usize = 8;
@@ -159,6 +161,11 @@ impl Deployment {
     /// The same, to be answered by an envelope.
     pub fn request_in_envelope(&self, program: &str) -> Request {
         request::program_in_envelope(self.kind.topic(), program)
+    }
+
+    /// How long the workers of its one gateway have been busy.
+    pub fn busy(&self) -> Result<Duration> {
+        busy::of(self.gateways.first().context("there is a gateway")?.id()?)
     }
 
     /// Ends the first gateway at once.

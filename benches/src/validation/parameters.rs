@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const MANY: usize = 300;
 
 /// What one program is measured for.
-const TIME: Duration = Duration::from_millis(600);
+const TIME: Duration = Duration::from_secs(2);
 
 /// Requests that are measured of a program at the least.
 const FEW: usize = 8;

@@ -14,7 +14,9 @@ use std::time::Duration;
 /// Replicas: arrivals are the same in all, run times are drawn.
 const REPLICAS: usize = 5;
 
-/// Simulates a case; requests a second, mean and 99th percentile in microseconds, of its loads in their order.
+/// Simulates a case; requests a second, mean and 99th percentile in microseconds, of its loads in their order. Where it
+/// was measured in the run what a request `took` of its worker, runs are so much longer or shorter.
+#[expect(clippy::too_many_arguments, reason = "one run of one case, with all that it is about")]
 pub fn run(
     case: &Case,
     run: usize,
@@ -22,6 +24,7 @@ pub fn run(
     warm_up: Duration,
     length: Duration,
     parameters: &Parameters,
+    took: Option<Duration>,
     folder: &Path,
 ) -> Result<Vec<[f64; 3]>> {
     let stem = format!("{}-{run}", case.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
@@ -30,7 +33,7 @@ pub fn run(
     write_times(&folder.join("arrivals"), arrivals)?;
     let file = folder.join("scenario.toml");
     let mut text = String::new();
-    write(case, run, warm_up, length, parameters, &folder, &mut text)?;
+    write(case, run, warm_up, length, parameters, took, &folder, &mut text)?;
     std::fs::write(&file, text)?;
     let scenario = Scenario::load(&file).with_context(|| format!("{}", file.display()))?;
     let observations = replicas::run(&scenario, scenario.seed, scenario.replicas, None, &Unwatched);
@@ -45,12 +48,14 @@ fn figures(group: &GroupReport) -> [f64; 3] {
     [group.throughput.mean, group.mean.mean * 1e6, p99 * 1e6]
 }
 
+#[expect(clippy::too_many_arguments, reason = "one run of one case, with all that it is about")]
 fn write(
     case: &Case,
     run: usize,
     warm_up: Duration,
     length: Duration,
     parameters: &Parameters,
+    took: Option<Duration>,
     folder: &Path,
     text: &mut String,
 ) -> Result<()> {
@@ -60,7 +65,11 @@ fn write(
     writeln!(text, "duration = {}\nwarm_up = {}", nanos(length), nanos(warm_up))?;
     let beside = case.beside.as_ref().map(|beside| beside.program).filter(|program| *program != case.program);
     for program in [Some(case.program), beside].into_iter().flatten() {
-        write_times(&folder.join(program), &parameters.runs[program])?;
+        let factor = took.map_or(1.0, |took| {
+            took.saturating_sub(parameters.overhead).as_secs_f64() / parameters.mean(program).as_secs_f64()
+        });
+        let runs: Vec<Duration> = parameters.runs[program].iter().map(|run| run.mul_f64(factor)).collect();
+        write_times(&folder.join(program), &runs)?;
         writeln!(text, "\n[program.{program}]")?;
         if program.starts_with("sleeps") {
             writeln!(text, "time = {}\nsleep = {{ table = {program:?} }}", nanos(parameters.nothing))?;

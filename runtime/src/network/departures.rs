@@ -10,7 +10,7 @@ use offload_policy::{DepartureBounds, GivenUp, Time};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a request holds in memory beside its bytes: an estimate.
 const OVERHEAD: usize = 1_024;
@@ -221,6 +221,7 @@ fn error(gate: &str, why: GivenUp) -> WireError {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use std::time::Duration;
 
     const BOUNDS: DepartureBounds = DepartureBounds { requests: 8, bytes: 1 << 20, age: Time::from_secs(30) };
     const INSTANCE: u64 = 5;

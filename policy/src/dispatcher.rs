@@ -187,8 +187,6 @@ struct Guest {
     /// CPU time that it was charged with.
     used: Time,
     ends: Time,
-    /// Whether it is in [`Worker::ends`].
-    is_listed: bool,
 }
 
 /// Whether a request is to run alone.
@@ -368,6 +366,10 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         run_queue.slice_took(took.used());
         let request = &mut self.requests[guests[guest]];
         let of = &mut request.guest;
+        if of.used.is_zero() {
+            // Its first slice, or one that was free: then it is there already.
+            ends.insert((of.ends, guest));
+        }
         of.used += took.charged();
         let may_go_on = of.used <= request.cpu;
         self.history.update(&request.program, |runs| {
@@ -376,9 +378,6 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
                 runs.ended(SliceTime::Charged(of.used));
             }
         });
-        if may_go_on && !std::mem::replace(&mut of.is_listed, true) {
-            ends.insert((of.ends, guest));
-        }
         let account = *request.flow.paid_by();
         self.charge(account, took);
         may_go_on
@@ -614,7 +613,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.running += 1;
         let latest = now.saturating_add(request.wall);
         let ends = request.deadline.map_or(latest, |deadline| deadline.min(latest));
-        request.guest = Guest { used: Time::ZERO, ends, is_listed: false };
+        request.guest = Guest { used: Time::ZERO, ends };
         let guest = self.workers[worker].guests.insert(id);
         Next::Start { guest, job, ends, unblocks }
     }
@@ -626,7 +625,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         let request = self.forget(request);
         let Worker { run_queue, ends, .. } = &mut self.workers[worker];
         run_queue.remove(id);
-        if request.guest.is_listed {
+        if !ends.is_empty() {
             ends.remove(&(request.guest.ends, id));
         }
         self.slots.release(worker, &request.flow);

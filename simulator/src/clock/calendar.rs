@@ -120,7 +120,7 @@ impl<E: Copy> Calendar<E> {
         let (time, number) = (time.max(self.now), self.scheduled);
         self.scheduled += 1;
         if self.is_today(time) {
-            self.today.push(Entry { time, number, event });
+            self.today.push_newest(Entry { time, number, event });
             if self.today.len() > 2 * FEW && self.day_shift == ENDLESS {
                 self.rebuild();
             }

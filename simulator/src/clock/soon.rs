@@ -48,19 +48,34 @@ impl<E: Copy> Soon<E> {
         self.work
     }
 
-    #[inline(always)]
+    /// Puts one in, which may have been scheduled at any time.
     pub(super) fn push(&mut self, entry: Entry<E>) {
-        if !self.heap.is_empty() && entry > self.array[0] {
+        self.insert(entry, |other| *other < entry);
+    }
+
+    /// Puts one in that was scheduled after all others, so that their numbers need not be compared.
+    #[inline(always)]
+    pub(super) fn push_newest(&mut self, entry: Entry<E>) {
+        self.insert(entry, |other| other.time <= entry.time);
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, entry: Entry<E>, comes_after: impl Fn(&Entry<E>) -> bool) {
+        if !self.heap.is_empty() && comes_after(&self.array[0]) {
             return self.push_far(entry);
         }
-        let mut at = self.array.len();
         self.array.push(entry);
-        let array = self.array.as_mut_slice();
-        while at > 0 && array[at - 1] < entry {
-            array[at] = array[at - 1];
-            at -= 1;
+        let mut until = self.array.as_mut_slice();
+        while let [before @ .., here] = until {
+            match before.last() {
+                Some(other) if comes_after(other) => *here = *other,
+                _ => {
+                    *here = entry;
+                    break;
+                }
+            }
+            until = before;
         }
-        array[at] = entry;
         if self.array.len() > MOST {
             self.overflows();
         }

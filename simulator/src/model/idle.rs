@@ -28,12 +28,12 @@ impl Idle {
     /// The first one that is idle, from this one on.
     #[inline]
     pub(super) fn next(&self, worker: usize) -> Option<usize> {
-        let first = worker / PER_WORD;
-        let from_it_on = |(at, word): (usize, &u64)| {
-            (at, if at == first { word & (u64::MAX << (worker % PER_WORD)) } else { *word })
-        };
-        let mut words = self.0.iter().enumerate().skip(first).map(from_it_on);
-        let (at, word) = words.find(|(_, word)| *word != 0)?;
+        let mut at = worker / PER_WORD;
+        let mut word = self.0.get(at)? & (u64::MAX << (worker % PER_WORD));
+        while word == 0 {
+            at += 1;
+            word = *self.0.get(at)?;
+        }
         Some(at * PER_WORD + word.trailing_zeros() as usize)
     }
 }

@@ -21,7 +21,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// Counts a time.
-    #[inline]
+    #[inline(always)]
     pub fn record(&mut self, time: Nanos) {
         let bucket = bucket(time);
         let counts = match self.powers.get_mut(bucket / BUCKETS) {

@@ -41,6 +41,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A device makes a request and sends it.
+    #[inline(always)]
     pub(super) fn makes(&mut self, device: u32, now: Nanos) {
         let of = &mut self.devices[device as usize];
         let group = &self.groups[of.group as usize];
@@ -95,6 +96,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
+    #[inline(always)]
     pub(super) fn arrives(&mut self, request: u32, now: Nanos) {
         let Request { group, progress, gateway, .. } = self.requests[request];
         let of = &self.groups[group as usize];

@@ -41,13 +41,7 @@ impl Stream {
 
     /// From zero up to, and without, one.
     pub fn unit(&mut self) -> f64 {
-        Self::unit_of(self.bits())
-    }
-
-    /// The same by the upper 53 of random bits.
-    #[inline]
-    pub(super) fn unit_of(bits: u64) -> f64 {
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// From zero up to, and without, `end`; zero where that is zero.
@@ -62,13 +56,14 @@ impl Stream {
 
     /// Exponentially distributed with mean one.
     pub fn exponential(&mut self) -> f64 {
-        exponential::draw(self)
+        exponential::floating(exponential::draw(self))
     }
 
     /// An exponentially distributed time.
+    #[inline(always)]
     pub fn exponential_time(&mut self, mean: Nanos) -> Nanos {
-        // Signed, for which a processor has an instruction each way: 292 years are enough.
-        (self.exponential() * mean as i64 as f64) as i64 as Nanos
+        let time = (u128::from(exponential::draw(self)) * u128::from(mean)) >> exponential::FRACTION_BITS;
+        Nanos::try_from(time).unwrap_or(Nanos::MAX)
     }
 
     /// Normally distributed with mean zero and variance one (G. E. P. Box and M. E. Muller, "A Note on the Generation

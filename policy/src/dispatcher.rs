@@ -156,12 +156,15 @@ pub struct Dispatcher<K: FlowKey, P, J> {
     alone: Alone,
     is_open: bool,
     slots: Slots<FlowNumber>,
-    accounts: AccountUse<AccountNumber, Dense<Time>>,
+    accounts: Accounts,
     placement: Placement,
     history: RunHistory<P>,
     workers: Vec<Worker>,
     running: usize,
 }
+
+/// What accounts have used.
+type Accounts = AccountUse<AccountNumber, Dense<Time>>;
 
 /// Where a request is, from its submission until it has left.
 type RequestId = usize;
@@ -293,8 +296,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
         let can_start = self.may_have_work(worker);
         let Self { workers, accounts, .. } = self;
-        let step_of = |account: AccountId| accounts.step_of(&AccountNumber::of_index(account));
-        match workers[worker].run_queue.choose(now, can_start, step_of) {
+        match workers[worker].run_queue.choose(now, can_start, steps(accounts)) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew { up_to } => {
                 if let Some(request) = self.take(worker, up_to, |_, _, _| true) {
@@ -303,8 +305,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
                 // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
                 // more: what has started goes on.
                 let Self { workers, accounts, .. } = self;
-                let step_of = |account: AccountId| accounts.step_of(&AccountNumber::of_index(account));
-                if let Some(guest) = workers[worker].run_queue.next(now, step_of) {
+                if let Some(guest) = workers[worker].run_queue.next(now, steps(accounts)) {
                     return Next::Resume(guest);
                 }
             }
@@ -671,6 +672,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.history.update(program, |runs| runs.ended(SliceTime::Charged(guest.used)));
         Some(id)
     }
+}
+
+/// At which step of use an account is, for a run queue.
+fn steps(accounts: &Accounts) -> impl Fn(AccountId) -> u32 {
+    |account| accounts.step_of(&AccountNumber::new(account))
 }
 
 impl Worker {

@@ -115,7 +115,7 @@ impl<K: FlowKey> Names<K> {
     fn name(&mut self, key: &K) -> FlowNumber {
         let account = self.account_of.get(key.account()).copied().unwrap_or_else(|| {
             let account = Account { name: key.account().clone(), holds: 0 };
-            let number = AccountNumber::new(self.accounts.insert(account) as u32);
+            let number = AccountNumber::new(self.accounts.insert(account));
             self.account_of.insert(key.account().clone(), number);
             number
         });
@@ -142,12 +142,8 @@ impl<K: FlowKey> Names<K> {
 }
 
 impl AccountNumber {
-    pub(crate) fn new(number: u32) -> Self {
-        Self(number)
-    }
-
     /// The account whose [index](Number::index) this is.
-    pub(crate) fn of_index(index: usize) -> Self {
+    pub(crate) fn new(index: usize) -> Self {
         Self(index as u32)
     }
 }

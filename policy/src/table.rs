@@ -134,14 +134,14 @@ mod tests {
     proptest! {
         /// Both tables have what was set last, and the hashed one has memory for no more than that.
         #[test]
-        fn tables_are_alike(steps in prop::collection::vec((0..3u8, 0..9u32), 0..200)) {
+        fn tables_are_alike(steps in prop::collection::vec((0..3u8, 0..9usize), 0..200)) {
             let (mut dense, mut hashed) = (Dense::default(), KeyMap::new());
             let mut model = [0; 10];
             for (entry, (step, key)) in (1..).zip(steps) {
                 let entry = if step == 0 { 0 } else { entry };
                 dense.set(&AccountNumber::new(key), entry);
                 hashed.set(&key, entry);
-                model[key as usize] = entry;
+                model[key] = entry;
                 for (key, entry) in (0..).zip(model) {
                     prop_assert_eq!(dense.get(&AccountNumber::new(key)), entry);
                     prop_assert_eq!(Table::get(&hashed, &key), entry);

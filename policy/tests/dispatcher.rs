@@ -203,6 +203,12 @@ impl Gateway {
     /// What a worker that has time does, until it gives a guest a slice or is idle; when it is to look again.
     fn serve(&mut self, worker: usize) -> Result<Option<Time>, TestCaseError> {
         loop {
+            let has_guests = self.guests.keys().any(|(of, _)| *of == worker);
+            if !has_guests && self.dispatcher.queued() == 0 {
+                // As the runtime's workers, it need not ask.
+                self.check_idle(worker)?;
+                return Ok(None);
+            }
             let Model { slots, accounts, .. } = &mut self.model;
             accounts.decay(self.now, |account| slots.held_by_account(account) > 0);
             match self.dispatcher.next(worker, self.now) {

@@ -188,16 +188,17 @@ impl<S: Scheduler> Gateway<S> {
     /// A request that was admitted is to be run here: at once, or when its module is there.
     #[inline(always)]
     pub fn proceed(&mut self, order: &Order, now: Nanos, effects: &mut impl Effects) {
-        match (&mut self.modules, order.need) {
+        let is_at_hand = match (&mut self.modules, order.need) {
             (Some(modules), Some(mut need)) => {
                 need.compile = slower(need.compile, self.slowness);
-                if modules.want(Order { need: Some(need), ..*order }, need, now) {
-                    self.submit(order, now, effects);
-                } else {
-                    self.turn(now, effects);
-                }
+                modules.want(Order { need: Some(need), ..*order }, need, now)
             }
-            _ => self.submit(order, now, effects),
+            _ => true,
+        };
+        if is_at_hand {
+            self.submit(order, now, effects);
+        } else {
+            self.turn(now, effects);
         }
     }
 
@@ -269,6 +270,7 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     /// What compilers and sandboxes have done by now.
+    #[cold]
     fn turn(&mut self, now: Nanos, effects: &mut impl Effects) {
         let Some(modules) = &mut self.modules else { return };
         let Turn { ready, begun, ended } = modules.turn(now);
@@ -308,6 +310,7 @@ impl<S: Scheduler> Gateway<S> {
         lost
     }
 
+    #[inline(always)]
     fn submit(&mut self, order: &Order, now: Nanos, effects: &mut impl Effects) {
         if let Some(modules) = &mut self.modules {
             modules.submitted(order);

@@ -11,6 +11,7 @@ replicas on all cores: what it makes by these is told beside it, as if the machi
 import json
 import os
 import pathlib
+import platform
 import random
 import resource
 import statistics
@@ -120,6 +121,7 @@ class Ours:
 def main():
     """Takes turns, so that what else the machine does slows down both alike."""
     ours = Ours(sys.argv[1])
+    print(f"{platform.python_implementation()} {platform.python_version()}, simpy {simpy.__version__}")
     by_core, by_machine = [], []
     for _ in range(ROUNDS):
         simpy_took, simpy_times = by_simpy()

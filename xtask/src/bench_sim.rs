@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::process::{cargo, run as run_command};
 use crate::python;
@@ -18,7 +18,10 @@ pub fn run() -> Result<()> {
     // Not by `--package`: with the features of the whole workspace nothing heavy is compiled again.
     run_command(cargo(root).args(["build", "--release", "--bin", "offload-sim"]))?;
     let simulator = workspace.target.join("release/offload-sim");
-    let python = python::environment(&workspace)?;
+    let folder = workspace.target.join("simpy");
+    let python = folder.join("bin/python");
+    let interpreter = python::fastest().context("no Python that can make virtual environments")?;
+    run_command(Command::new(interpreter).args(["-m", "venv", "--clear"]).arg(&folder))?;
     let mut install = Command::new(&python);
     run_command(install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SIMPY]))?;
     run_command(Command::new(&python).arg(root.join("simulator/beside_simpy.py")).arg(&simulator))?;

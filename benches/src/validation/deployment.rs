@@ -1,6 +1,7 @@
 //! The real system: gateways as processes, alone, on NATS, or behind a master.
 
 use super::busy;
+use super::cases;
 use super::programs::Programs;
 use crate::load::Request;
 use crate::request;
@@ -61,7 +62,7 @@ impl Kind {
     /// How many guests run at once: those that compute have the worker, those that sleep the slots that their clients
     /// may hold.
     pub fn servers(self, program: &str) -> usize {
-        if !program.starts_with("sleeps") {
+        if !cases::sleeps(program) {
             return self.gateways();
         }
         match self {

@@ -1,9 +1,10 @@
 //! What the simulated side is told of the machine and of the system, measured on a gateway that does nothing else.
 
+use super::cases;
 use super::deployment::{Deployment, Kind};
 use crate::load::{self, Connection, LOOPBACK, Load, Request};
 use crate::request;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use offload_rt::scheduling;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,10 @@ const MANY: usize = 300;
 
 /// What one program is measured for.
 const TIME: Duration = Duration::from_secs(2);
+
+/// Clients that are measured at once with a program that sleeps: it takes nothing of the others, and their 99th
+/// percentile wants hundreds of runs.
+const SLEEPERS: usize = 4;
 
 /// Requests that are measured of a program at the least.
 const FEW: usize = 8;
@@ -80,8 +85,8 @@ impl Parameters {
         let mut runs = BTreeMap::new();
         for name in programs.iter().copied() {
             let request = deployment.request_in_envelope(name);
-            let asked = ask(&mut connection, &request, |count, since| count < FEW || since < TIME)?;
-            runs.insert(name, asked.iter().map(|asked| asked.run).collect());
+            let at_once = if cases::sleeps(name) { SLEEPERS } else { 1 };
+            runs.insert(name, runs_of(address, &request, at_once)?);
         }
         connection.close()?;
         Ok(Parameters { link: one_way(ways), ingress, overhead, tick: tick(), nothing: run, runs })
@@ -117,6 +122,22 @@ pub fn describe(kind: Kind, all: &[Parameters]) -> String {
         mean_of(&|of| of.tick),
         runs.collect::<Vec<_>>().join(", "),
     )
+}
+
+/// How long a program ran, each time that so many clients have asked for it at once, one request after the other.
+fn runs_of(address: SocketAddr, request: &Request, clients: usize) -> Result<Vec<Duration>> {
+    let of_client = |client: usize| {
+        let mut connection = Connection::open(address, &format!("probe-{client}"))?;
+        let asked = ask(&mut connection, request, |count, since| count < FEW || since < TIME)?;
+        connection.close()?;
+        Ok(asked.into_iter().map(|asked| asked.run).collect::<Vec<_>>())
+    };
+    let of_clients: Vec<Result<_>> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(move || of_client(client))).collect();
+        let joined = clients.into_iter().map(|client| client.join());
+        joined.map(|runs| runs.unwrap_or_else(|_| Err(anyhow!("a client has panicked")))).collect()
+    });
+    of_clients.into_iter().collect::<Result<Vec<_>>>().map(|runs| runs.concat())
 }
 
 /// Asks one request after the other, as long as it is told to go on.

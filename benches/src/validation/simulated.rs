@@ -1,6 +1,6 @@
 //! The simulated side: a scenario as a file, with the arrivals and the run times that were measured beside it.
 
-use super::cases::{Beside, Case};
+use super::cases::{self, Beside, Case};
 use super::deployment::{Kind, REDELIVERY, WINDOW};
 use super::parameters::Parameters;
 use anyhow::{Context, Result};
@@ -71,7 +71,7 @@ fn write(
         let runs: Vec<Duration> = parameters.runs[program].iter().map(|run| run.mul_f64(factor)).collect();
         write_times(&folder.join(program), &runs)?;
         writeln!(text, "\n[program.{program}]")?;
-        if program.starts_with("sleeps") {
+        if cases::sleeps(program) {
             writeln!(text, "time = {}\nsleep = {{ table = {program:?} }}", nanos(parameters.nothing))?;
         } else {
             writeln!(text, "time = {{ table = {program:?} }}")?;

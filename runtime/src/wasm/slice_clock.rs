@@ -95,7 +95,7 @@ mod tests {
             compute(3 * FREE);
             clock.used()
         });
-        assert!(used.charged() >= 3 * FREE, "{used:?}");
+        assert!(Duration::from(used.charged()) >= 3 * FREE, "{used:?}");
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
                 thread::sleep(2 * FREE);
                 clock.used()
             });
-            assert_eq!(used.charged(), Duration::ZERO, "{used:?}");
+            assert!(used.charged().is_zero(), "{used:?}");
         }
     }
 
@@ -130,6 +130,6 @@ mod tests {
             compute(MARK_AGE);
             clock.used()
         });
-        assert!(used.charged() >= MARK_AGE, "{used:?}");
+        assert!(Duration::from(used.charged()) >= MARK_AGE, "{used:?}");
     }
 }

@@ -20,23 +20,23 @@ impl Time {
     /// Later than all others: never.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// So many nanoseconds.
+    /// This many nanoseconds.
     #[inline]
     pub const fn from_nanos(nanoseconds: u64) -> Self {
         Self(nanoseconds)
     }
 
-    /// So many microseconds; [`MAX`](Self::MAX) where that is more than there are.
+    /// This many microseconds; [`MAX`](Self::MAX) where that is more than there are.
     pub const fn from_micros(microseconds: u64) -> Self {
         Self(microseconds.saturating_mul(1_000))
     }
 
-    /// So many milliseconds; [`MAX`](Self::MAX) where that is more than there are.
+    /// This many milliseconds; [`MAX`](Self::MAX) where that is more than there are.
     pub const fn from_millis(milliseconds: u64) -> Self {
         Self(milliseconds.saturating_mul(1_000_000))
     }
 
-    /// So many seconds; [`MAX`](Self::MAX) where that is more than there are.
+    /// This many seconds; [`MAX`](Self::MAX) where that is more than there are.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1_000_000_000))
     }
@@ -76,7 +76,7 @@ impl Time {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// So many times as long; [`MAX`](Self::MAX) where that is more than there is.
+    /// This many times as long; [`MAX`](Self::MAX) where that is more than there is.
     pub const fn saturating_mul(self, times: u32) -> Self {
         Self(self.0.saturating_mul(times as u64))
     }

@@ -66,11 +66,6 @@ pub const CASES: [Case; 10] = [
     Case { kind: Kind::Sites, ..sleeping("across two sites", 0.6) },
 ];
 
-/// Whether this program sleeps, and computes nothing.
-pub fn sleeps(program: &str) -> bool {
-    program.starts_with("sleeps")
-}
-
 /// The programs that cases of this kind ask for, each once.
 pub fn programs_of(kind: Kind) -> Vec<&'static str> {
     let of_kind = CASES.iter().filter(|case| case.kind == kind);

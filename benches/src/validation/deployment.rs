@@ -1,8 +1,7 @@
 //! The real system: gateways as processes, alone, on NATS, or behind a master.
 
 use super::busy;
-use super::cases;
-use super::programs::Programs;
+use super::programs::{Programs, sleeps};
 use crate::load::Request;
 use crate::request;
 use anyhow::{Context, Result};
@@ -62,7 +61,7 @@ impl Kind {
     /// How many guests run at once: those that compute have the worker, those that sleep the slots that their clients
     /// may hold.
     pub fn servers(self, program: &str) -> usize {
-        if !cases::sleeps(program) {
+        if !sleeps(program) {
             return self.gateways();
         }
         match self {

@@ -1,7 +1,7 @@
 //! What the simulated side is told of the machine and of the system, measured on a gateway that does nothing else.
 
-use super::cases;
 use super::deployment::{Deployment, Kind};
+use super::programs::sleeps;
 use crate::load::{self, Connection, LOOPBACK, Load, Request};
 use crate::request;
 use anyhow::{Result, anyhow};
@@ -85,7 +85,7 @@ impl Parameters {
         let mut runs = BTreeMap::new();
         for name in programs.iter().copied() {
             let request = deployment.request_in_envelope(name);
-            let at_once = if cases::sleeps(name) { SLEEPERS } else { 1 };
+            let at_once = if sleeps(name) { SLEEPERS } else { 1 };
             runs.insert(name, runs_of(address, &request, at_once)?);
         }
         connection.close()?;
@@ -124,7 +124,7 @@ pub fn describe(kind: Kind, all: &[Parameters]) -> String {
     )
 }
 
-/// How long a program ran, each time that so many clients have asked for it at once, one request after the other.
+/// How long a program ran, each time that one of these clients asked for it: all at once, one request after the other.
 fn runs_of(address: SocketAddr, request: &Request, clients: usize) -> Result<Vec<Duration>> {
     let of_client = |client: usize| {
         let mut connection = Connection::open(address, &format!("probe-{client}"))?;

@@ -17,6 +17,11 @@ pub fn all() -> [(&'static str, String); 5] {
     ]
 }
 
+/// Whether this program sleeps, and computes nothing.
+pub fn sleeps(program: &str) -> bool {
+    program.starts_with("sleeps")
+}
+
 /// The guests as files, which gateways have as programs.
 pub struct Programs {
     folder: tempfile::TempDir,

@@ -1,8 +1,9 @@
 //! The simulated side: a scenario as a file, with the arrivals and the run times that were measured beside it.
 
-use super::cases::{self, Beside, Case};
+use super::cases::{Beside, Case};
 use super::deployment::{Kind, REDELIVERY, WINDOW};
 use super::parameters::Parameters;
+use super::programs::sleeps;
 use anyhow::{Context, Result};
 use offload_simulator::replicas::{self, Unwatched};
 use offload_simulator::report::{GroupReport, Report};
@@ -71,7 +72,7 @@ fn write(
         let runs: Vec<Duration> = parameters.runs[program].iter().map(|run| run.mul_f64(factor)).collect();
         write_times(&folder.join(program), &runs)?;
         writeln!(text, "\n[program.{program}]")?;
-        if cases::sleeps(program) {
+        if sleeps(program) {
             writeln!(text, "time = {}\nsleep = {{ table = {program:?} }}", nanos(parameters.nothing))?;
         } else {
             writeln!(text, "time = {{ table = {program:?} }}")?;

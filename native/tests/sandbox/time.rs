@@ -45,7 +45,8 @@ async fn a_program_that_would_end_a_second_later_does_not_get_it() {
 
 #[tokio::test]
 async fn a_build_that_never_ends_is_ended() {
-    let little_cpu = &with_builds(|limits| limits.cpu = Duration::from_millis(500));
+    // So little that gcc does not come to the end of its memory before, on however fast a machine.
+    let little_cpu = &with_builds(|limits| limits.cpu = Duration::from_millis(100));
     let little_time = &with_builds(|limits| limits.wall = Duration::from_secs(1));
     let endless_macro =
         "all:\n\techo '#include \"hello.c\"' >hello.c; gcc -fmax-include-depth=2000000000 hello.c\n";

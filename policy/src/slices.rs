@@ -159,8 +159,7 @@ impl RunQueue {
         at.map(|at| self.take(at)).is_some()
     }
 
-    /// The slice that was chosen last has ended, after so much CPU time. What it was of is still in here where it can
-    /// go on.
+    /// The slice that was chosen last has ended, after so much CPU time.
     #[inline]
     pub fn slice_took(&mut self, time: Time) {
         if let Some(began) = self.longest_began.take() {

@@ -252,19 +252,19 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_is_given_up_and_known() {
-        let schedule = Schedule::open(1_000_000, Duration::ZERO, Extent::Requests(100), Duration::ZERO);
-        let taken = runtime().block_on(async {
-            // None where the pacing thread has given up before this one came to it.
-            let taken = schedule.next().await.iter().count() as u64;
+        // As long as it may take until the first one is taken here.
+        let patience = Duration::from_secs(2);
+        let schedule = Schedule::open(1_000_000, Duration::ZERO, Extent::Requests(100), patience);
+        runtime().block_on(async {
+            assert!(schedule.next().await.is_some());
             let Mode::Open(open) = &schedule.mode else { unreachable!() };
             // Waits until the pacing thread has given up.
             while !open.due.is_closed() {
                 tokio::task::yield_now().await;
             }
             assert!(schedule.next().await.is_none());
-            taken
         });
-        assert_eq!(schedule.untaken(Instant::now()), 100 - taken);
+        assert_eq!(schedule.untaken(Instant::now()), 99);
     }
 
     #[test]
